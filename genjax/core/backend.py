@@ -1,0 +1,34 @@
+"""Process-wide jax settings, made once before the first computation."""
+
+import os
+from pathlib import Path
+
+from genjax.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between processes: $GENJAX_CACHE, else ~/.cache/genjax."""
+    return Path(os.environ.get("GENJAX_CACHE") or Path.home() / ".cache" / "genjax")
+
+
+def start() -> None:
+    """Turns the persistent compilation cache on and checks that the asked-for backend is there.
+
+    Raises:
+      UserError: JAX_PLATFORMS names a backend that cannot be initialised.
+    """
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        folder = cache_folder() / "xla"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+        except OSError:
+            pass  # an unwritable home only costs compile time
+    try:
+        jax.devices()
+    except RuntimeError as e:
+        reason = str(e).split("\n")[0]
+        raise UserError(f"no accelerator for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {reason};"
+                        " unset it, or install the extra requirements-gpu.txt") from None

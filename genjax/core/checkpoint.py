@@ -1,0 +1,172 @@
+"""Full checkpoints (Orbax) and small self-describing snapshots (npz).
+
+A checkpoint holds the whole state and always restores onto the shardings of the current mesh, so 8 -> 4 -> 1 devices
+works. A snapshot holds what `Task.export` gives, flat `path -> array`, with the resolved config and versions beside it,
+and is readable without the code that wrote it.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from genjax.core.sharding import path_str
+from genjax.errors import UserError
+from genjax.viz.atomic import write_file
+
+log = logging.getLogger("genjax")
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """`{path: leaf}` with "/"-joined paths."""
+    return {path_str(p): leaf for p, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def layout(tree: Any) -> dict[str, list]:
+    """`{path: [shape, dtype]}` of a tree, for comparing a checkpoint with a config."""
+    return {k: [list(v.shape), str(v.dtype)] for k, v in flat(tree).items()}
+
+
+def digest(tree: Any) -> str:
+    """sha256 over every array (path, dtype, shape, bytes): equal digests mean equal bits."""
+    h = hashlib.sha256()
+    for name, x in sorted(flat(tree).items()):
+        x = np.asarray(x)
+        h.update(f"{name} {x.dtype} {x.shape};".encode())
+        h.update(np.ascontiguousarray(x).tobytes())
+    return h.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = Path(folder)
+        self._manager = ocp.CheckpointManager(
+            self.folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps with a finished checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: Any) -> None:
+        """Starts writing `state` under its own step; a step already there is left alone."""
+        step = int(state.step)
+        if step in self.steps():
+            return
+        # On the CPU the host view aliases the device buffer, which the next step donates: copy first.
+        state = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, state)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state),
+                                  meta=ocp.args.JsonSave({"layout": layout(state)}))
+        self._manager.save(step, args=args)
+
+    def restore(self, abstract: Any) -> Any | None:
+        """The newest readable checkpoint, placed on the shardings of `abstract`; None when there is none.
+
+        An unreadable checkpoint is moved to `corrupt/` with a warning and the one before is taken.
+
+        Raises:
+          UserError: the checkpoint holds another architecture, or none is readable.
+        """
+        steps = self.steps()[::-1]
+        for step in steps:
+            try:
+                saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+                wanted = layout(abstract)
+                if saved["layout"] != wanted:
+                    raise UserError(self._mismatch(saved["layout"], wanted))
+                found = self._manager.restore(
+                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+                if int(found.step) != step:
+                    raise ValueError(f"holds step {int(found.step)}")
+                # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
+                return jax.tree.map(lambda x: x.copy(), found)
+            except UserError:
+                raise
+            except Exception as e:  # whatever the storage layer raises on damaged files
+                reason = (str(e).strip() or type(e).__name__).split("\n")[0][:200]
+                log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
+                self._set_aside(step)
+        if steps:
+            raise UserError(f"none of the checkpoints {steps} in {self.folder} is readable; start in a fresh workdir")
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.folder.parent / "corrupt"
+        aside.mkdir(exist_ok=True)
+        target = aside / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.move(self.folder / str(step), target)
+        self._manager.reload()
+
+    def _mismatch(self, saved: dict, wanted: dict) -> str:
+        keys = [k for k in sorted(saved | wanted) if saved.get(k) != wanted.get(k)]
+        k = keys[0]
+        return (f"the checkpoint in {self.folder} does not fit this config: {len(keys)} arrays differ, first {k}:"
+                f" saved {saved.get(k, 'absent')}, config {wanted.get(k, 'absent')}; use another --workdir")
+
+    def wait(self) -> None:
+        """Blocks until the last save is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the last save and closes."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def read_arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint as `{path: numpy array}`, whatever devices wrote it."""
+    path = Path(folder).resolve() / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        tree = reader.metadata(path).item_metadata.tree
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return flat(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+
+
+def unflatten(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Nested dicts from "/"-joined paths."""
+    out: dict[str, Any] = {}
+    for name, x in arrays.items():
+        *parents, last = name.split("/")
+        here = out
+        for p in parents:
+            here = here.setdefault(p, {})
+        here[last] = x
+    return out
+
+
+def save_snapshot(path: Path, variables: Any, meta: dict[str, Any]) -> None:
+    """Writes `{path: array}` and the JSON `meta` (config, versions, step, metrics) as one npz file."""
+    arrays = {k: np.asarray(v) for k, v in flat(variables).items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, __meta__=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+    write_file(path, buffer.getvalue())
+
+
+def load_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`(variables, meta)` of a snapshot.
+
+    Raises:
+      UserError: missing, truncated, or not a snapshot.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no snapshot {path}; give a .npz from a run's snapshots/ folder")
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            meta = json.loads(bytes(f["__meta__"]).decode())
+            return unflatten({k: f[k] for k in f.files if k != "__meta__"}), meta
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as e:
+        raise UserError(f"{path} is not a readable genjax snapshot ({e})") from None

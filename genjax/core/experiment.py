@@ -1,0 +1,202 @@
+"""The experiment: what a config's root builds, its durations, and its compiled programs (init and step)."""
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from genjax.core import rng as rng_lib
+from genjax.core import sharding as sh
+from genjax.core.task import Task
+from genjax.errors import UserError
+
+_SUFFIX = {"": 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
+_DURATION = re.compile(r"^\s*([0-9.]+)\s*(Ki|Mi|k|M|)\s*(steps?|images?|epochs?|)\s*$")
+
+Duration = int | str
+
+
+def to_steps(value: Duration, batch_size: int, dataset_size: int, where: str) -> int:
+    """Converts a duration to steps, once.
+
+    Args:
+      value: steps as a number, or text: "3000", "3000 steps", "25M images", "8Mi images", "90 epochs".
+      batch_size: images per step.
+      dataset_size: images per epoch.
+      where: the config key, for the message.
+    """
+    match = _DURATION.match(str(value))
+    if not match:
+        raise UserError(f"{where}: {value!r} is no duration; write e.g. 3000, '25M images' or '90 epochs'")
+    number = float(match[1]) * _SUFFIX[match[2]]
+    unit = match[3].rstrip("s")
+    if unit == "image":
+        number /= batch_size
+    elif unit == "epoch":
+        number *= dataset_size / batch_size
+    return round(number)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Lengths and intervals of a run; every duration takes steps, images or epochs (see `to_steps`).
+
+    Attributes:
+      steps: length of the run.
+      steps_per_call: device steps per dispatch (a loop on the device); more hides dispatch, delays stop signals.
+      log_every: metrics are written for every such step.
+      save_every: full checkpoints; 0 only at the end.
+      preview_every: pictures under samples/; 0 only at the end.
+      eval_every: metrics of `Task.evaluate`; 0 only at the end.
+      keep: checkpoints kept.
+    """
+
+    steps: Duration = 1000
+    steps_per_call: int = 1
+    log_every: Duration = 1
+    save_every: Duration = 500
+    preview_every: Duration = 0
+    eval_every: Duration = 0
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything a run is made of.
+
+    Attributes:
+      task: the system (see `genjax.core.task.Task`).
+      data: batches as a pure function of the step: `batch(i)`, `element_spec`, `batch_size`, `constant`, `len`.
+      optimizer: the transformation tasks read as "@optimizer".
+      train: lengths and intervals.
+      mesh: devices per axis.
+      sharding: "regex -> rule" strings over the paths of the state; the first match wins.
+      seed: root of every random stream.
+      smoke: overrides that shrink the config for its smoke form.
+    """
+
+    task: Any
+    data: Any
+    optimizer: Any = None
+    train: TrainOptions = TrainOptions()
+    mesh: sh.MeshSpec = sh.MeshSpec()
+    sharding: tuple[str, ...] = (".* -> replicate",)
+    seed: int = 0
+    smoke: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.task, Task):
+            raise UserError(f"config.task builds a {type(self.task).__name__}, which lacks methods of the Task protocol")
+        if self.train.steps_per_call < 1:
+            raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
+        if self.train.keep < 1:
+            raise UserError(f"config.train.keep must be at least 1, got {self.train.keep}")
+
+    def steps(self, name: str) -> int:
+        """A duration of `train` in steps."""
+        where = f"config.train.{name}"
+        value = to_steps(getattr(self.train, name), self.data.batch_size, len(self.data), where)
+        if value < 0:
+            raise UserError(f"{where} must not be negative, got {value}")
+        return value
+
+
+class Programs:
+    """The compiled programs of an experiment on a mesh: sharded init, and the step loop with donated state."""
+
+    def __init__(self, experiment: Experiment, mesh: Mesh | None = None):
+        self.experiment = experiment
+        self.mesh = experiment.mesh.build() if mesh is None else mesh
+        self.constant = experiment.data.constant
+        self.calls = experiment.train.steps_per_call
+        spec = experiment.data.element_spec
+        self.batch_sharding = sh.batch_shardings(spec, self.mesh, self.constant)
+        with jax.set_mesh(self.mesh):
+            shapes = jax.eval_shape(lambda: self._init(self._key("init")))
+        self.state_sharding = sh.tree_shardings(shapes, experiment.sharding, self.mesh)
+        self.abstract = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.state_sharding)
+
+    def _key(self, name: str) -> jax.Array:
+        return rng_lib.stream(self.experiment.seed, name)
+
+    def _init(self, rng):
+        return self.experiment.task.init(rng, self.experiment.data.element_spec)
+
+    def init(self) -> Any:
+        """The initial state, born sharded: no array exists unsharded."""
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self._init, out_shardings=self.state_sharding)(self._key("init"))
+
+    def put(self, first: int, count: int) -> dict[str, jax.Array]:
+        """Batches first .. first+count-1 on the devices; stacked on a leading axis unless one step is one call.
+
+        The stack always has `steps_per_call` slots (the unused repeat the last), so one program serves every length.
+        """
+        data = self.experiment.data
+        if self.constant:
+            return self._constant
+        if self.calls == 1:
+            host = data.batch(first)
+            return {k: _place(v, self.batch_sharding[k]) for k, v in host.items()}
+        rows = [data.batch(first + min(j, count - 1)) for j in range(self.calls)]
+        out = {}
+        for name in rows[0]:
+            s = self.batch_sharding[name]
+            stacked = NamedSharding(self.mesh, PartitionSpec(None, *s.spec))
+            out[name] = _place(jnp.stack([r[name] for r in rows]), stacked)
+        return out
+
+    @functools.cached_property
+    def _constant(self):
+        return {k: _place(v, self.batch_sharding[k]) for k, v in self.experiment.data.batch(0).items()}
+
+    def _one(self, state, batch, root):
+        state, metrics = self.experiment.task.step(state, batch, jax.random.fold_in(root, state.step))
+        metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
+        return jax.lax.with_sharding_constraint(state, self.state_sharding), metrics
+
+    def _call(self, state, batch, root, count):
+        if self.calls == 1:
+            state, metrics = self._one(state, batch, root)
+            return state, jax.tree.map(lambda m: m[None], metrics)
+        pick = (lambda j: batch) if self.constant else (lambda j: jax.tree.map(lambda x: x[j], batch))
+        shapes = jax.eval_shape(lambda: self._one(state, pick(0), root)[1])
+        buffers = jax.tree.map(lambda m: jnp.zeros((self.calls, *m.shape), m.dtype), shapes)
+
+        def body(j, carry):
+            state, buffers = carry
+            state, metrics = self._one(state, pick(j), root)
+            return state, jax.tree.map(lambda b, m: b.at[j].set(m), buffers, metrics)
+
+        # `count` is traced: however a run is cut into calls, the same compiled body computes each step.
+        return jax.lax.fori_loop(0, count, body, (state, buffers))
+
+    @functools.cached_property
+    def _jitted(self):
+        return jax.jit(self._call, donate_argnums=0, out_shardings=(self.state_sharding, None))
+
+    def step(self, state: Any, batch: dict[str, jax.Array], count: int = 1) -> tuple[Any, dict[str, jax.Array]]:
+        """`count` steps from `state` (donated); metrics come as [steps_per_call, ...] buffers, the first `count` valid."""
+        with jax.set_mesh(self.mesh):
+            return self._jitted(state, batch, self._key("train"), jnp.int32(count))
+
+    def lower(self) -> Any:
+        """The step program lowered for abstract inputs, for cost and memory analysis."""
+        spec = {}
+        for k, s in self.experiment.data.element_spec.items():
+            shape, sharding = s.shape, self.batch_sharding[k]
+            if not self.constant and self.calls > 1:
+                shape = (self.calls, *shape)
+                sharding = NamedSharding(self.mesh, PartitionSpec(None, *sharding.spec))
+            spec[k] = jax.ShapeDtypeStruct(shape, s.dtype, sharding=sharding)
+        with jax.set_mesh(self.mesh):
+            return self._jitted.lower(self.abstract, spec, self._key("train"), jnp.int32(1))
+
+
+def _place(x: Any, sharding: NamedSharding) -> jax.Array:
+    return jax.device_put(x, sharding)

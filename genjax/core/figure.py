@@ -1,0 +1,211 @@
+"""The figure runner: `reproduce FAMILY/NAME` runs what a figure needs, draws it, and holds it against the paper.
+
+A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of its
+own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a PNG.
+Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-contained `report.html`.
+"""
+
+import dataclasses
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from genjax.core import config as config_lib
+from genjax.core import inspect
+from genjax.core import train as train_lib
+from genjax.core.checkpoint import load_snapshot
+from genjax.core.experiment import Experiment
+from genjax.core.run import RunFolder, environment
+from genjax.errors import UserError, unknown
+from genjax.viz import jsonl
+from genjax.viz.atomic import write_file
+from genjax.viz.grid import save_image, to_uint8
+from genjax.viz.report import Report
+
+log = logging.getLogger("genjax")
+
+Scale = Literal["smoke", "small", "paper"]
+Relation = Literal["within", "at_least", "at_most"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run: its folder, experiment, snapshot variables, last evaluation, and wall seconds."""
+
+    folder: RunFolder
+    experiment: Experiment
+    variables: dict[str, Any]
+    metrics: dict[str, float]
+    seconds: float
+
+    def curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Every training metric as (steps, values)."""
+        rows = [r for r in jsonl.read(self.folder.metrics_file) if r.get("kind") == "train"]
+        return jsonl.columns(rows)
+
+
+class FigureRun:
+    """What a figure's `run` works with.
+
+    Attributes:
+      scale: "smoke" | "small" | "paper".
+      images: the user's own picture file or folder, or None.
+      workdir: where runs and results go.
+      rows: what was recorded so far.
+    """
+
+    def __init__(self, name: str, scale: Scale, workdir: Path, images: str | None, quiet: bool):
+        self.name, self.scale, self.workdir, self.images, self.quiet = name, scale, workdir, images, quiet
+        self.rows: list[dict[str, Any]] = []
+        self.report: Path | None = None
+        self._pictures: list[tuple[str, Path]] = []
+        self._notes: list[str] = []
+        self._runs: list[tuple[str, float, int]] = []
+        self._planned = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every judged row holds; nothing is judged at smoke scale."""
+        return all(r["pass"] is not False for r in self.rows)
+
+    def by_scale(self, smoke: Any, small: Any, paper: Any) -> Any:
+        """One of three values, by the scale."""
+        return {"smoke": smoke, "small": small, "paper": paper}[self.scale]
+
+    def plan(self, runs: int) -> None:
+        """Says how many runs are to come, for the "run 2 of 5" lines."""
+        self._planned = runs
+
+    def train(self, case: str, config: str, overrides: Iterable[str] = ()) -> Result:
+        """Trains `config` with `overrides` in `runs/<case>`, or takes up what is there.
+
+        At smoke scale the config's smoke form is trained.
+        """
+        loaded = config_lib.load(config)
+        overrides = list(overrides)
+        if self.scale == "smoke":
+            keep = [o for o in overrides if not o.startswith(("train.", "data.size"))]
+            loaded = config_lib.smoke(config_lib.override(loaded, keep))
+        else:
+            loaded = config_lib.override(loaded, overrides)
+        folder = RunFolder(self.workdir / "runs" / re.sub(r"[^\w.=-]+", "_", case))
+        number = f"run {len(self._runs) + 1}" + (f" of {self._planned}" if self._planned else "")
+        log.info("%s: %s (%s)", number, case, config)
+        outcome = train_lib.train(loaded, str(folder.path), self.quiet)
+        if outcome.preempted:
+            raise KeyboardInterrupt
+        self._runs.append((case, outcome.seconds, outcome.step))
+        variables, _ = load_snapshot(folder.newest_snapshot())
+        return Result(folder, config_lib.build(loaded), variables, outcome.metrics, outcome.seconds)
+
+    def row(self, case: str, metric: str, got: float, expected: float | None, tolerance: float = 0.0,
+            source: str = "", relation: Relation = "within", judge: bool = True) -> None:
+        """Records expected against got.
+
+        Args:
+          case: picture and setting.
+          metric: name and unit, e.g. "PSNR [dB]".
+          got: what this run reached.
+          expected: the number to compare with; None records without comparing.
+          tolerance: allowed difference, in the metric's unit.
+          source: where the expected number comes from.
+          relation: "within" the tolerance, or "at_least" / "at_most" the expected value (less or plus the tolerance).
+          judge: False shows the expected number without passing or failing.
+        """
+        ok = None
+        if expected is not None and judge and self.scale != "smoke":
+            ok = {"within": abs(got - expected) <= tolerance, "at_least": got >= expected - tolerance,
+                  "at_most": got <= expected + tolerance}[relation] and bool(np.isfinite(got))
+        self.rows.append({"case": case, "metric": metric, "got": float(got),
+                          "expected": None if expected is None else float(expected), "tolerance": float(tolerance),
+                          "relation": relation, "pass": None if ok is None else bool(ok), "source": source})
+
+    def picture(self, name: str, image: np.ndarray | bytes, caption: str = "") -> Path:
+        """Keeps a PNG (an array [H,W,C], or PNG bytes) as `name`.png."""
+        path = self.workdir / f"{name}.png"
+        if isinstance(image, bytes):
+            write_file(path, image)
+        else:
+            save_image(path, to_uint8(image))
+        self._pictures.append((caption or name, path))
+        return path
+
+    def note(self, text: str) -> None:
+        """A sentence for the report: what was run, what is smaller than the paper."""
+        self._notes.append(text)
+
+    def finish(self, about: str, seconds: float) -> None:
+        """Writes figure.json and report.html."""
+        rows = [{k: (None if isinstance(v, float) and not np.isfinite(v) else v) for k, v in r.items()}
+                for r in self.rows]
+        write_file(self.workdir / "figure.json", json.dumps(
+            {"figure": self.name, "scale": self.scale, "seconds": seconds, "environment": environment(),
+             "rows": rows}, indent=2) + "\n")
+        page = Report(f"{self.name} ({self.scale})")
+        page.text(about)
+        for text in self._notes:
+            page.text(text)
+        for caption, path in self._pictures:
+            page.images([(caption, path.read_bytes())])
+        if self.rows:
+            page.section("Expected against got")
+            page.rows(self.rows)
+        page.section("Runs")
+        page.table(["run", "seconds", "steps"], [[c, f"{s:.1f}", str(n)] for c, s, n in self._runs])
+        page.section("Environment")
+        page.table(["what", "value"], [[k, str(v)] for k, v in environment().items()])
+        self.report = page.save(self.workdir / "report.html")
+
+
+def load_figure(name: str) -> Callable[[FigureRun], None]:
+    """The `run` function of a figure.
+
+    Raises:
+      UserError: no such figure; names the nearest.
+    """
+    name = name.removesuffix(".py").removeprefix("experiments/")
+    if name not in inspect.figures():
+        raise unknown("figure", name, inspect.figures())
+    return config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run
+
+
+def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
+    """Runs a figure and returns the finished `FigureRun`; prints where the report is."""
+    name = name.removesuffix(".py").removeprefix("experiments/")
+    draw = load_figure(name)
+    if images is not None and not Path(images).exists():
+        raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures")
+    folder = Path(workdir) if workdir else Path("runs") / "figures" / f"{name.replace('/', '-')}-{scale}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
+    began = time.time()
+    fig = FigureRun(name, scale, folder, images, quiet)
+    draw(fig)
+    fig.finish(config_lib.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
+    return fig
+
+
+def text(fig: FigureRun) -> str:
+    """The rows for people, and where the report is."""
+    lines = []
+    if fig.rows:
+        wide = max(len(f"{r['case']} {r['metric']}") for r in fig.rows)
+        sign = {"within": "+-", "at_least": ">=", "at_most": "<="}
+        for r in fig.rows:
+            verdict = {True: "pass", False: "FAIL", None: ""}[r["pass"]]
+            expected = ""
+            if r["expected"] is not None:
+                bound = f" +-{r['tolerance']:g}" if r["relation"] == "within" else ""
+                relation = "" if r["relation"] == "within" else sign[r["relation"]] + " "
+                expected = f"expected {relation}{r['expected']:.2f}{bound}"
+            lines.append(f"{r['case'] + ' ' + r['metric']:{wide}}  got {r['got']:.2f}  {expected}  {verdict}".rstrip())
+    lines.append(f"report: {fig.report.resolve()}")
+    return "\n".join(lines)

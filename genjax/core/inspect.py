@@ -1,0 +1,93 @@
+"""Verbs that look without running: list, diff, status."""
+
+from pathlib import Path
+from typing import Any
+
+from genjax.core import config as config_lib
+from genjax.core.run import RunFolder
+from genjax.errors import UserError
+from genjax.viz import jsonl
+
+EXPERIMENTS = config_lib.ROOT / "experiments"
+
+
+def figures() -> list[str]:
+    """Every figure as `family/name`; `bench/` holds benchmarks, `_`-files are shared parts."""
+    return [n for n in _experiments() if not n.startswith("bench/")]
+
+
+def benchmarks() -> list[str]:
+    """Every benchmark's name."""
+    return [n.removeprefix("bench/") for n in _experiments() if n.startswith("bench/")]
+
+
+def _experiments() -> list[str]:
+    found = (p.relative_to(EXPERIMENTS).with_suffix("") for p in EXPERIMENTS.rglob("*.py"))
+    return sorted(str(p) for p in found if not p.name.startswith("_"))
+
+
+def listing() -> list[dict[str, str]]:
+    """Rows `{kind, name, about}` for every config, figure and benchmark."""
+    rows = [("config", n, config_lib.ROOT / "configs" / f"{n}.py") for n in config_lib.list_configs()]
+    rows += [("figure", n, EXPERIMENTS / f"{n}.py") for n in figures()]
+    rows += [("bench", n, EXPERIMENTS / "bench" / f"{n}.py") for n in benchmarks()]
+    return [{"kind": kind, "name": name, "about": config_lib.describe(file)} for kind, name, file in rows]
+
+
+def listing_text(rows: list[dict[str, str]]) -> str:
+    """The listing for people."""
+    wide = max(len(r["name"]) for r in rows)
+    verbs = {"config": "train --config", "figure": "reproduce", "bench": "bench"}
+    lines = []
+    for kind, command in verbs.items():
+        lines.append(f"{kind}s (python launch.py {command} NAME)")
+        lines += [f"  {r['name']:{wide}}  {r['about']}" for r in rows if r["kind"] == kind]
+    return "\n".join(lines)
+
+
+def _config_of(name: str):
+    return RunFolder(name).config() if Path(name).is_dir() else config_lib.load(name)
+
+
+def diff_text(a: str, b: str) -> str:
+    """Keys that differ between two configs or run folders, one per line."""
+    found = config_lib.diff(_config_of(a), _config_of(b))
+    if not found:
+        return "no difference"
+    wide = max(map(len, found))
+    return "\n".join(f"{k:{wide}}  {old!r} -> {new!r}" for k, (old, new) in found.items())
+
+
+def status(run: str) -> dict[str, Any]:
+    """State, step, digest of the newest checkpoint and last metrics of a run.
+
+    The digest is sha256 over every array of the state: equal digests mean equal bits.
+    """
+    folder = RunFolder(run)
+    folder.config()
+    state, info = folder.state()
+    rows = jsonl.read(folder.metrics_file) if folder.metrics_file.exists() else []
+    metrics = {k: v for kind in ("train", "eval") for r in rows[-50:] if r.get("kind") == kind
+               for k, v in r.items() if k not in ("step", "kind")}
+    step, found = info.get("step", 0), None
+    steps = sorted(int(p.name) for p in folder.checkpoints.glob("*") if p.name.isdigit())
+    if steps:
+        from genjax.core.checkpoint import digest, read_arrays
+
+        step = steps[-1]
+        try:
+            found = digest(read_arrays(folder.checkpoints, step))
+        except Exception as e:  # a damaged checkpoint is a finding, not an error
+            found = f"unreadable: {str(e).splitlines()[0][:80]}"
+    return {"run": str(run), "state": state, "step": step, "digest": found, "metrics": metrics}
+
+
+def status_text(rows: list[dict[str, Any]]) -> str:
+    """The statuses for people."""
+    if not rows:
+        raise UserError("no runs given")
+    lines = []
+    for r in rows:
+        metrics = "  ".join(f"{k} {v:.4g}" for k, v in r["metrics"].items() if isinstance(v, (int, float)))
+        lines.append(f"{r['run']}: {r['state']} at step {r['step']}  digest {str(r['digest'])[:16]}  {metrics}")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from genjax.core.run import RunFolder
+from genjax.viz import jsonl
+from genjax.viz.progress import Progress
+from genjax.viz.tensorboard import TensorBoard
+
+SPEED_SECONDS = 5.0  # between two rows of throughput
+
+
+def _plain(value: np.ndarray) -> float | list[float]:
+    return float(value) if np.ndim(value) == 0 else [float(v) for v in np.ravel(value)]
+
+
+class Recorder:
+    """Writes rows `{"step", "kind", metrics...}`; rows at or after the step a run resumes from are dropped first."""
+
+    def __init__(self, folder: RunFolder, total: int, start: int, quiet: bool):
+        jsonl.truncate_after(folder.metrics_file, start - 1)
+        self._jsonl = jsonl.MetricsWriter(folder.metrics_file)
+        self._board = TensorBoard(folder.path, start)
+        self._progress = None if quiet else Progress(total, folder.path.name, initial=start)
+        self._total = total
+        self._clock, self._count = time.time(), 0
+
+    def steps(self, first: int, rows: dict[str, np.ndarray], every: int) -> None:
+        """Metrics of steps first, first+1, ... as arrays with a leading step axis; writes the steps due."""
+        count = len(next(iter(rows.values()))) if rows else 0
+        last = {}
+        for j in range(count):
+            last = {k: _plain(v[j]) for k, v in rows.items()}
+            step = first + j
+            if (every and step % every == 0) or step == self._total - 1:
+                self._jsonl.write({"step": step, "kind": "train", **last})
+                self._board.scalars(step, {k: v for k, v in last.items() if not isinstance(v, list)})
+        self._count += count
+        now = time.time()
+        if now - self._clock >= SPEED_SECONDS:
+            rate = self._count / (now - self._clock)
+            self._jsonl.write({"step": first + count - 1, "kind": "speed", "steps_per_second": rate, "time": now})
+            self._clock, self._count = now, 0
+        if self._progress is not None:
+            self._progress.update(count, {k: v for k, v in last.items() if not isinstance(v, list) and k != "stop"})
+
+    def row(self, step: int, kind: str, metrics: dict[str, Any]) -> None:
+        """One row of another kind ("eval")."""
+        if metrics:
+            self._jsonl.write({"step": step, "kind": kind, **metrics})
+            self._board.scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
+
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Preview pictures for TensorBoard."""
+        self._board.images(step, images)
+
+    def close(self) -> None:
+        """Flushes and closes everything."""
+        if self._progress is not None:
+            self._progress.close()
+        self._board.close()
+        self._jsonl.close()

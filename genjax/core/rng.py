@@ -1,0 +1,15 @@
+"""Random streams: every key of a run is derived from the seed by name, then by step, so nothing about them is stored."""
+
+import zlib
+
+import jax
+
+
+def stream(seed: int, name: str) -> jax.Array:
+    """The root key of the stream `name` ("init", "train", "preview", "eval", "sample") of a run."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def per_item(rng: jax.Array, n: int) -> jax.Array:
+    """`n` keys, the i-th a function of `rng` and i alone: item i is the same in a batch of any size."""
+    return jax.vmap(lambda i: jax.random.fold_in(rng, i))(jax.numpy.arange(n))

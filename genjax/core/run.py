@@ -1,0 +1,139 @@
+"""The run folder, the interface between verbs.
+
+`config.json` (resolved), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/`,
+`report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason).
+"""
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genjax.core import config as config_lib
+from genjax.errors import UserError
+from genjax.viz.atomic import write_file
+
+MARKS = ("DONE", "FAILED", "PREEMPTED")
+# Keys that may change between a run and its resumption without changing what is computed up to there.
+FREE = ("train.steps", "train.log_every", "train.save_every", "train.preview_every", "train.eval_every",
+        "train.keep", "train.steps_per_call", "mesh.", "sharding")
+
+
+class RunFolder:
+    """Paths and marks of one run."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples"
+        self.checkpoints = self.path / "checkpoints"
+        self.snapshots = self.path / "snapshots"
+        self.report = self.path / "report.html"
+
+    def create(self, config: ConfigDict) -> None:
+        """Makes the folder and writes the config; in an existing run the config must agree except for lengths.
+
+        Raises:
+          UserError: not writable, not a run folder, or a run of another config.
+        """
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(f"--workdir {self.path} is a file; name a folder")
+            if self.path.is_dir() and not self.config_file.exists() and any(self.path.iterdir()):
+                raise UserError(f"--workdir {self.path} holds other files and no run; name an empty or new folder")
+            for folder in (self.path, self.samples, self.snapshots):
+                folder.mkdir(parents=True, exist_ok=True)
+            if self.config_file.exists():
+                changed = config_lib.diff(self.config(), config)
+                fixed = [k for k in changed if not k.startswith(FREE)]
+                if fixed:
+                    old, new = changed[fixed[0]]
+                    raise UserError(
+                        f"--workdir {self.path} holds a run of another config ({len(fixed)} keys differ, first"
+                        f" config.{fixed[0]}: {old!r} there, {new!r} here); use another --workdir")
+            write_file(self.config_file, config_lib.to_json(config))
+            for mark in MARKS:
+                (self.path / mark).unlink(missing_ok=True)
+        except OSError as e:
+            raise UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; choose another --workdir"
+                            ) from None
+
+    def config(self) -> ConfigDict:
+        """The resolved config of the run, finalized and locked."""
+        if not self.config_file.is_file():
+            raise UserError(f"{self.path} is not a run folder: it has no config.json")
+        return config_lib.finalize(config_lib.from_json(self.config_file.read_text()))
+
+    def mark(self, name: str, **info: Any) -> None:
+        """Writes DONE, FAILED or PREEMPTED."""
+        write_file(self.path / name, json.dumps({**info, "time": time.time()}) + "\n")
+
+    def state(self) -> tuple[str, dict[str, Any]]:
+        """`(done|failed|preempted|running, the mark's content)`."""
+        for name in MARKS:
+            file = self.path / name
+            if file.exists():
+                try:
+                    return name.lower(), json.loads(file.read_text())
+                except ValueError:
+                    return name.lower(), {}
+        return "running", {}
+
+    def newest_snapshot(self) -> Path:
+        """The snapshot with the highest step."""
+        found = sorted(self.snapshots.glob("step_*.npz"))
+        if not found:
+            raise UserError(f"{self.path} has no snapshot yet; train it, or give --snapshot FILE")
+        return found[-1]
+
+
+def log_to(folder: RunFolder) -> logging.Handler:
+    """Sends the genjax log to `log.txt` as well as the terminal; returns the file handler."""
+    handler = logging.FileHandler(folder.path / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("genjax")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and devices, for the report and for snapshots."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "grain", "numpy")
+    devices = jax.devices()
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "commit": git_commit(),
+        **{p: metadata.version(p) for p in packages},
+    }
+
+
+def git_commit() -> str:
+    """The checkout's commit, read without running git; "unknown" outside a checkout."""
+    git = config_lib.ROOT / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = git / head[5:]
+        if ref.exists():
+            return ref.read_text().strip()
+        for line in (git / "packed-refs").read_text().splitlines():
+            if line.endswith(head[5:]):
+                return line.split()[0]
+    except OSError:
+        pass
+    return "unknown"

@@ -1,0 +1,49 @@
+"""Verbs on a run's snapshot: sample and eval."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from genjax.core import config as config_lib
+from genjax.core import rng as rng_lib
+from genjax.core.checkpoint import load_snapshot
+from genjax.core.run import RunFolder, environment
+from genjax.errors import UserError
+from genjax.viz import jsonl
+from genjax.viz.grid import save_previews
+
+
+def _open(run: str, snapshot: str | None):
+    folder = RunFolder(run)
+    config = folder.config()
+    path = Path(snapshot) if snapshot else folder.newest_snapshot()
+    variables, meta = load_snapshot(path)
+    return folder, config_lib.build(config), jax.tree.map(jax.numpy.asarray, variables), meta, path
+
+
+def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None) -> Path:
+    """Draws `n` samples and writes them as one grid; image i depends on the seed and i alone. Returns the path."""
+    if n < 1:
+        raise UserError(f"-n must be at least 1, got {n}")
+    folder, experiment, variables, _, _ = _open(run, snapshot)
+    images = experiment.task.sample(variables, rng_lib.stream(seed, "sample"), n)
+    if not images:
+        raise UserError(f"{type(experiment.task).__name__} draws no samples")
+    path = Path(out) if out else folder.samples / f"sample_seed{seed}.png"
+    return save_previews(path, {k: np.asarray(v) for k, v in images.items()})
+
+
+def evaluate(run: str, snapshot: str | None) -> dict[str, Any]:
+    """The task's metrics of a snapshot, also appended to `metric-eval.jsonl` with provenance."""
+    folder, experiment, variables, meta, path = _open(run, snapshot)
+    began = time.time()
+    found = experiment.task.evaluate(variables, experiment.data, rng_lib.stream(experiment.seed, "eval"))
+    row = {"step": meta["step"], **{k: float(v) for k, v in found.items()}}
+    with jsonl.MetricsWriter(folder.path / "metric-eval.jsonl") as writer:
+        writer.write({**row, "snapshot": path.name, "seconds": time.time() - began,
+                      "environment": json.dumps(environment())})
+    return row

@@ -1,0 +1,142 @@
+"""The Task protocol: the one interface between a system and the loop.
+
+A task is a frozen dataclass of pure functions; everything that changes is in the `TrainState`, an explicit pytree, so a
+checkpoint of the state is the whole run. Single-loss tasks derive from `LossTask` and write `init_variables` and `loss`;
+tasks with several optimisers write `init` and `step` themselves.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that changes during a run.
+
+    Attributes:
+      step: int32 scalar, steps taken.
+      params: parameters, a pytree (`{"generator": ..., "discriminator": ...}` where there are several networks).
+      ema: exponential moving average of the parameters, `{}` when off.
+      opt_state: optimiser state(s).
+      extra: mutable collections and scalars: batch statistics, augmentation strength, fixed inputs, kept outputs.
+    """
+
+    step: Array
+    params: Any
+    ema: Any = struct.field(default_factory=dict)
+    opt_state: Any = struct.field(default_factory=dict)
+    extra: Any = struct.field(default_factory=dict)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What the loop, the verbs and the figure runner know of a system."""
+
+    def init(self, rng: Array, spec: Mapping[str, jax.ShapeDtypeStruct]) -> TrainState:
+        """The initial state for batches of this spec; pure, runs under `eval_shape` and `jit`."""
+
+    def step(self, state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
+        """One training step; pure and jittable. Metrics are small float arrays; `loss` is watched for NaN and, if
+        present, a `stop` metric above 0 ends the run."""
+
+    def export(self, state: TrainState) -> dict[str, Any]:
+        """What a snapshot holds: `sample`, `preview` and `evaluate` need nothing else."""
+
+    def sample(self, variables: dict[str, Any], rng: Array, n: int, cond: Any = None) -> dict[str, Array]:
+        """`n` samples as named image batches [n,H,W,C] in the task's value range."""
+
+    def preview(self, variables: dict[str, Any], batch: Batch, rng: Array) -> dict[str, Array]:
+        """Named image batches [N,H,W,C] in [0,1] that show the state of the run."""
+
+    def evaluate(self, variables: dict[str, Any], data: Any, rng: Array) -> dict[str, Any]:
+        """Metrics of the current weights as plain floats."""
+
+
+class TaskBase:
+    """Defaults for the parts of the protocol that many tasks share."""
+
+    def export(self, state: TrainState) -> dict[str, Any]:
+        """The averaged parameters where there are any, else the parameters; and the extras."""
+        return {"params": state.ema if jax.tree.leaves(state.ema) else state.params, "extra": state.extra}
+
+    def sample(self, variables, rng, n, cond=None):
+        """No samples."""
+        return {}
+
+    def preview(self, variables, batch, rng):
+        """No pictures."""
+        return {}
+
+    def evaluate(self, variables, data, rng):
+        """No metrics."""
+        return {}
+
+
+def ema_update(ema: Any, params: Any, decay: float | Array) -> Any:
+    """`decay * ema + (1 - decay) * params`, leaf by leaf."""
+    return jax.tree.map(lambda e, p: e * decay + p.astype(e.dtype) * (1 - decay), ema, params)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossTask(TaskBase):
+    """A task with one loss and one optimiser: write `init_variables` and `loss`, get `init` and `step`.
+
+    Attributes:
+      optimizer: the gradient transformation, usually "@optimizer" in a config.
+      ema_decay: decay of the parameter average, 0 for none.
+      micro_batches: split the batch into this many sequential parts and average their gradients.
+    """
+
+    optimizer: optax.GradientTransformation
+    ema_decay: float = 0.0
+    micro_batches: int = 1
+
+    def init_variables(self, rng: Array, spec: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[Any, Any]:
+        """`(params, extra)` for batches of this spec."""
+        raise TypeError(f"{type(self).__name__} does not define init_variables")
+
+    def loss(self, params: Any, extra: Any, batch: Batch, rng: Array) -> tuple[Array, tuple[Any, Metrics]]:
+        """`(loss, (new extra, metrics))`; the loss is a mean over the batch."""
+        raise TypeError(f"{type(self).__name__} does not define loss")
+
+    def init(self, rng, spec):
+        """The initial state."""
+        params, extra = self.init_variables(rng, spec)
+        ema = jax.tree.map(jnp.array, params) if self.ema_decay > 0 else {}
+        return TrainState(jnp.zeros((), jnp.int32), params, ema, self.optimizer.init(params), extra)
+
+    def _gradients(self, state, batch, rng):
+        grad = jax.value_and_grad(self.loss, has_aux=True)
+        if self.micro_batches == 1:
+            (loss, (extra, metrics)), grads = grad(state.params, state.extra, batch, rng)
+            return grads, extra, {"loss": loss, **metrics}
+        parts = jax.tree.map(lambda x: x.reshape(self.micro_batches, -1, *x.shape[1:]), dict(batch))
+
+        def body(carry, part):
+            total, extra, i = carry
+            (loss, (extra, metrics)), grads = grad(state.params, extra, part, jax.random.fold_in(rng, i))
+            return (jax.tree.map(jnp.add, total, grads), extra, i + 1), {"loss": loss, **metrics}
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (total, extra, _), metrics = jax.lax.scan(body, (zeros, state.extra, 0), parts)
+        grads = jax.tree.map(lambda g: g / self.micro_batches, total)
+        return grads, extra, jax.tree.map(lambda m: m.mean(0), metrics)
+
+    def step(self, state, batch, rng):
+        """Gradient, optimiser update, parameter average."""
+        grads, extra, metrics = self._gradients(state, batch, rng)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = ema_update(state.ema, params, self.ema_decay) if self.ema_decay > 0 else state.ema
+        metrics = {**metrics, "grad_norm": optax.tree.norm(grads)}
+        return TrainState(state.step + 1, params, ema, opt_state, extra), metrics

@@ -1,0 +1,299 @@
+"""Deep Image Prior as a task: a network with random weights is fitted to one degraded picture.
+
+Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018 (arXiv:1711.10925); early stopping: Wang et al.,
+Early Stopping for Deep Image Prior, 2021 (arXiv:2112.06074), section 2.
+
+Letters: N pictures, each with a network of its own (every leaf of the state has a leading axis N, split over the mesh's
+`data` axis); H, W, C of a picture; z the fixed input of a network. All pictures are float32 in [0,1].
+Batches hold `observed` [N,h,w,C], `mask` [N,H,W,1] (1 = known) and, when known, `clean` [N,H,W,C]; `guide` [N,H,W,C]
+is the input of flash/no-flash.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+from genjax.core import rng as rng_lib
+from genjax.core.task import TaskBase, TrainState
+from genjax.dip import inputs
+from genjax.errors import UserError
+from genjax.losses.regularisers import total_variation
+from genjax.metrics.image import psnr, ssim
+from genjax.ops.resample import downsample, downsampling_kernel
+
+
+def per_picture(fn, *args):
+    """Applies `fn` to each picture's slice of `args` (leading axis N), the pictures independent of each other.
+
+    One picture runs unbatched (a batched kernel would become a grouped convolution); several run under `vmap`, each
+    device of the mesh's `data` axis on its own share.
+    """
+    n = jax.tree.leaves(args)[0].shape[0]
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = mesh.shape["data"] if "data" in mesh.shape else 1
+
+    def local(*args):
+        if jax.tree.leaves(args)[0].shape[0] == 1:
+            out = fn(*jax.tree.map(lambda x: x[0], args))
+            return jax.tree.map(lambda x: x[None], out)
+        return jax.vmap(fn)(*args)
+
+    if shards > 1 and n % shards == 0:
+        spec = PartitionSpec("data")
+        return jax.shard_map(local, in_specs=spec, out_specs=spec, check_vma=False)(*args)
+    return local(*args)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepImagePrior(TaskBase):
+    """Fits network(z) to the observed pictures; the structure of the network is the only prior.
+
+    Attributes:
+      network: maps z [1,h,w,c] to a picture [1,H,W,C] (`genjax.dip.networks`).
+      optimizer: usually "@optimizer".
+      input_kind: fixed input z: uniform or normal noise, a meshgrid (2 channels), or the `guide` picture.
+      input_channels: channels of z.
+      input_scale: factor on the noise.
+      reg_noise_std: standard deviation of the noise added to z anew at every step.
+      factor: the forward model: 1 compares the output under the mask, above 1 after downsampling by this factor.
+      kernel: the forward model's downsampling filter.
+      tv_weight: weight of total variation on the output (the TV baseline).
+      ema_decay: decay of the average over outputs (not weights).
+      backtrack_every: steps between checks for collapse, 0 for none. At a check whose PSNR to the observation fell by
+        more than `backtrack_drop` dB since the last, weights AND optimiser go back to that check, before the bad
+        gradient is used (the reference restores nothing on a CPU, and steps with the bad gradient).
+      backtrack_drop: in dB.
+      es_window: outputs in the window of the running variance, 0 for no early stopping. The output where the variance
+        is smallest is kept as `early`, without knowing the clean picture.
+      es_patience: steps without a smaller variance after which a picture counts as finished.
+      es_stride: pixels are taken every so many rows and columns for the variance.
+      es_ends_run: stop the run when all pictures are finished.
+    """
+
+    network: nn.Module
+    optimizer: optax.GradientTransformation
+    input_kind: Literal["noise", "normal", "meshgrid", "image"] = "noise"
+    input_channels: int = 32
+    input_scale: float = 0.1
+    reg_noise_std: float = 1.0 / 30.0
+    factor: int = 1
+    kernel: Literal["lanczos2", "lanczos3", "gauss", "box"] = "lanczos2"
+    tv_weight: float = 0.0
+    ema_decay: float = 0.99
+    backtrack_every: int = 50
+    backtrack_drop: float = 5.0
+    es_window: int = 0
+    es_patience: int = 1000
+    es_stride: int = 4
+    es_ends_run: bool = False
+
+    def __post_init__(self):
+        if self.factor < 1:
+            raise UserError(f"factor must be at least 1, got {self.factor}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay must be in [0,1), got {self.ema_decay}")
+        if self.reg_noise_std < 0:
+            raise UserError(f"reg_noise_std must not be negative, got {self.reg_noise_std}")
+
+    def init(self, rng, spec):
+        """N independent networks, inputs and optimisers; picture i's are a function of `rng` and i alone."""
+        n, height, width, _ = spec["mask"].shape
+        channels = spec["observed"].shape[-1]
+        self._check(spec)
+        side = self.network.reduction
+
+        def one(key, guide):
+            key_z, key_w = jax.random.split(key)
+            z = inputs.make_input(self.input_kind, key_z, height // side, width // side, self.input_channels,
+                                  scale=self.input_scale, image=guide)
+            params = self.network.init(key_w, z)["params"]
+            opt_state = self.optimizer.init(params)
+            blank = jnp.zeros((height, width, channels))
+            extra = {"z": z, "ema": blank, "best": {"output": blank, "psnr": jnp.float32(-jnp.inf)}}
+            if "clean" not in spec:
+                del extra["best"]
+            if self.backtrack_every:
+                extra["saved"] = {"params": jax.tree.map(jnp.array, params),
+                                  "opt_state": jax.tree.map(jnp.array, opt_state), "psnr": jnp.float32(-jnp.inf)}
+            if self.es_window:
+                sample = blank[:: self.es_stride, :: self.es_stride]
+                extra["early"] = {"window": jnp.zeros((self.es_window, *sample.shape)), "output": blank,
+                                  "variance": jnp.float32(jnp.inf), "step": jnp.int32(0),
+                                  "finished": jnp.bool_(False)}
+            return params, opt_state, extra
+
+        # The guide is data, unknown at init: its place is filled from the batch at every step.
+        guide = jnp.zeros((height, width, spec["guide"].shape[-1])) if self.input_kind == "image" else None
+        keys = rng_lib.per_item(rng, n)
+        params, opt_state, extra = jax.vmap(lambda k: one(k, guide))(keys)
+        return TrainState(jnp.zeros((), jnp.int32), params, {}, opt_state, extra)
+
+    def _check(self, spec):
+        n, height, width, _ = spec["mask"].shape
+        if self.input_kind == "image" and "guide" not in spec:
+            raise UserError("input_kind 'image' needs config.data.guide, the picture that is the input")
+        side = self.network.multiple
+        if height % side or width % side:
+            raise UserError(f"pictures are {height}x{width}, this network needs multiples of {side};"
+                            f" set config.data.crop_multiple={side} or a config.data.size that divides")
+        h, w = spec["observed"].shape[1:3]
+        if (h * self.factor, w * self.factor) != (height, width):
+            raise UserError(f"observed pictures of {h}x{w} times factor {self.factor} are not {height}x{width};"
+                            " make config.task.factor and config.data.factor agree")
+        out = spec["observed"].shape[-1]
+        if self.network.out_channels != out:
+            raise UserError(f"the network draws {self.network.out_channels} channels, the pictures have {out};"
+                            " make config.task.network.out_channels and config.data.channels agree")
+
+    def _forward(self, output):
+        if self.factor == 1:
+            return output
+        kernel = downsampling_kernel(self.factor, self.kernel, phase=0.5)
+        return downsample(output[None], kernel, self.factor, preserve_size=True)[0]
+
+    def _loss(self, params, z, batch):
+        output = self.network.apply({"params": params}, z)[0]
+        error = self._forward(output) - batch["observed"]
+        if self.factor == 1:
+            error = error * batch["mask"]
+        loss = jnp.mean(error**2)
+        total = loss + self.tv_weight * total_variation(output) if self.tv_weight else loss
+        return total, (output, loss)
+
+    def _one(self, params, opt_state, extra, batch, key, step):
+        """One step of one picture."""
+        z = batch["guide"][None] if self.input_kind == "image" else extra["z"]
+        noisy = z + self.reg_noise_std * jax.random.normal(key, z.shape) if self.reg_noise_std else z
+        (loss, (output, fit)), grads = jax.value_and_grad(self._loss, has_aux=True)(params, noisy, batch)
+        updates, new_opt = self.optimizer.update(grads, opt_state, params)
+        new_params = optax.apply_updates(params, updates)
+        new = dict(extra)
+        metrics = {"loss": loss, "psnr_observed": _decibel(fit)}
+        if self.backtrack_every:
+            new_params, new_opt, new["saved"], back = self._backtrack(
+                (params, opt_state), (new_params, new_opt), extra["saved"], metrics["psnr_observed"], step)
+            metrics["backtracked"] = back.astype(jnp.float32)
+        new["ema"] = jnp.where(step == 0, output, extra["ema"] * self.ema_decay + output * (1 - self.ema_decay))
+        if "clean" in batch:
+            metrics["psnr"] = psnr(output, batch["clean"])
+            metrics["psnr_ema"] = psnr(new["ema"], batch["clean"])
+            better = metrics["psnr"] > extra["best"]["psnr"]
+            new["best"] = {"output": jnp.where(better, output, extra["best"]["output"]),
+                           "psnr": jnp.where(better, metrics["psnr"], extra["best"]["psnr"])}
+        if self.es_window:
+            new["early"], metrics["variance"], finished = self._early(extra["early"], output, step)
+            metrics["stop"] = finished.astype(jnp.float32)
+        return new_params, new_opt, new, metrics
+
+    def _backtrack(self, old, new, saved, quality, step):
+        check = (step % self.backtrack_every == 0) & (step > 0)
+        collapsed = check & (quality < saved["psnr"] - self.backtrack_drop)
+        good = check & ~collapsed
+
+        def pick(flag, a, b):
+            return jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b)
+
+        params, opt_state = pick(collapsed, (saved["params"], saved["opt_state"]), new)
+        kept = pick(good, {"params": old[0], "opt_state": old[1], "psnr": quality}, saved)
+        return params, opt_state, kept, collapsed
+
+    def _early(self, early, output, step):
+        """Windowed moving variance of the outputs; its minimum marks the output to keep."""
+        sample = output[:: self.es_stride, :: self.es_stride]
+        window = jax.lax.dynamic_update_index_in_dim(early["window"], sample, step % self.es_window, 0)
+        variance = jnp.mean(jnp.var(window, axis=0))
+        full = step >= self.es_window - 1
+        # Once finished a picture stays finished: its early output is frozen from then on.
+        better = full & (variance < early["variance"]) & ~early["finished"]
+        found = jnp.where(better, step, early["step"])
+        finished = early["finished"] | (full & (step - found >= self.es_patience))
+        new = {"window": window, "output": jnp.where(better, output, early["output"]), "step": found,
+               "variance": jnp.where(better, variance, early["variance"]), "finished": finished}
+        return new, jnp.where(full, variance, jnp.inf), finished
+
+    def step(self, state, batch, rng):
+        """One step of every picture."""
+        n = batch["mask"].shape[0]
+        keys = rng_lib.per_item(rng, n)
+        steps = jnp.broadcast_to(state.step, (n,))
+        params, opt_state, extra, metrics = per_picture(
+            self._one, state.params, state.opt_state, state.extra, dict(batch), keys, steps)
+        stop = {}
+        if self.es_window:
+            stop = {"stop": metrics.pop("stop").min() * float(self.es_ends_run)}
+            metrics["variance"] = jnp.where(jnp.isfinite(metrics["variance"]), metrics["variance"], 0.0)
+        out = {k: v.mean() for k, v in metrics.items()}
+        if n > 1:
+            out |= {f"{k}_each": v for k, v in metrics.items() if k.startswith("psnr")}
+        return TrainState(state.step + 1, params, {}, opt_state, extra), {**out, **stop}
+
+    def export(self, state):
+        """Networks, inputs and the kept outputs, without what only training needs."""
+        extra = {k: v for k, v in state.extra.items() if k != "saved"}
+        if "early" in extra:
+            extra["early"] = {k: v for k, v in extra["early"].items() if k != "window"}
+        return {"params": state.params, "extra": extra}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _outputs(self, params, z):
+        return per_picture(lambda p, x: self.network.apply({"params": p}, x)[0], params, z)
+
+    def outputs(self, variables: dict[str, Any], guide: Any = None) -> dict[str, np.ndarray]:
+        """The restored pictures, each [N,H,W,C] in [0,1]: `last` = network(z) without noise, `ema`, and where kept
+        `early` (chosen without the clean picture) and `best` (chosen with it: an upper bound, not a result)."""
+        extra = variables["extra"]
+        z = jnp.asarray(guide)[:, None] if self.input_kind == "image" else jnp.asarray(extra["z"])
+        found = {"last": self._outputs(variables["params"], z), "ema": extra["ema"]}
+        if "early" in extra:
+            found["early"] = extra["early"]["output"]
+        if "best" in extra:
+            found["best"] = extra["best"]["output"]
+        return {k: np.clip(np.asarray(v), 0, 1) for k, v in found.items()}
+
+    def sample(self, variables, rng, n, cond=None):
+        """The outputs for `n` fresh draws of the input noise of the first picture: how much the fit depends on z."""
+        params = jax.tree.map(lambda x: jnp.asarray(x)[:1], variables["params"])
+        z = jnp.asarray(variables["extra"]["z"])[:1]
+        std = max(self.reg_noise_std, 1e-3)
+        drawn = [self._outputs(params, z + std * jax.random.normal(k, z.shape))[0] for k in rng_lib.per_item(rng, n)]
+        return {"samples": np.clip(np.stack(drawn), 0, 1)}
+
+    def preview(self, variables, batch, rng):
+        """Observed pictures, restored ones, and the clean ones where known."""
+        batch = {k: np.asarray(v) for k, v in batch.items()}
+        observed = batch["observed"]
+        if self.factor > 1:
+            observed = observed.repeat(self.factor, 1).repeat(self.factor, 2)
+        images = {"observed": observed * batch["mask"], **self.outputs(variables, batch.get("guide"))}
+        if "clean" in batch:
+            images["clean"] = batch["clean"]
+        return images
+
+    def evaluate(self, variables, data, rng):
+        """PSNR and SSIM of every kept output, averaged over the pictures; nothing when no clean picture is known."""
+        batch = data.batch(0)
+        if "clean" not in batch:
+            return {}
+        clean, mask = batch["clean"], batch["mask"]
+        found = {}
+        for name, images in self.outputs(variables, batch.get("guide")).items():
+            found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
+            found[f"ssim_{name}"] = np.mean([ssim(a, b) for a, b in zip(images, clean, strict=True)])
+            if (mask < 1).any():
+                found[f"psnr_hole_{name}"] = np.mean(
+                    [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True)])
+        if self.factor == 1:
+            found["psnr_input"] = np.mean(
+                [psnr(a * m, b) for a, b, m in zip(batch["observed"], clean, mask, strict=True)])
+        return {k: float(v) for k, v in found.items()}
+
+
+def _decibel(mse):
+    return -10.0 * jnp.log10(jnp.maximum(mse, 1e-12))

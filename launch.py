@@ -1,0 +1,236 @@
+#!/usr/bin/env python
+"""genjax: image synthesis in JAX. The only entry point.
+
+  python launch.py list                                        every config and figure, one line each
+  python launch.py reproduce dip/restoration                   redraw a figure: PNG, JSON and report.html
+  python launch.py train --config configs/dip/denoise.py:small --workdir runs/denoise
+  python launch.py train --config dip/denoise --config.image=photo.png --config.train.steps=500
+  python launch.py VERB --help                                 what a verb does and takes
+
+Configs are Python files; the part after ":" is their structural argument, `--config.KEY=VALUE` overrides any key
+(`show` prints them all). A mistake of yours is one line and exit code 2; exit code 75 means "interrupted and saved,
+run the same command again".
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+SCALES = ("smoke", "small", "paper")
+
+
+def _configured(parser: argparse.ArgumentParser, smoke: bool = True) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
+                        help="config file with structural argument, e.g. configs/dip/denoise.py:small")
+    parser.add_argument("--config.KEY", metavar="VALUE", dest="_overrides", help="override any key of the config")
+    if smoke:
+        parser.add_argument("--smoke", action="store_true", help="the config's smoke form: two tiny steps")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: one subparser per verb."""
+    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str, json_out: bool = False) -> argparse.ArgumentParser:
+        p = verbs.add_parser(name, help=text.split(";")[0], description=text, allow_abbrev=False)
+        if json_out:
+            p.add_argument("--json", metavar="FILE", help="also write the table as JSON ('-' for standard output)")
+        return p
+
+    p = verb("train", "train a config; a workdir that holds the run is resumed, bit for bit where the devices agree")
+    _configured(p)
+    p.add_argument("--workdir", help="run folder (default: runs/<config>)")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    p = verb("sample", "draw samples from a run's newest snapshot")
+    p.add_argument("run", help="run folder")
+    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p.add_argument("-n", type=int, default=16, help="how many (default 16)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", help="PNG to write (default: RUN/samples/sample_seed<SEED>.png)")
+    p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
+    p.add_argument("run", help="run folder")
+    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p = verb("reproduce", "redraw a figure or table of a paper: runs what is missing, writes PNG, JSON, HTML",
+             json_out=True)
+    p.add_argument("figure", help="e.g. dip/restoration (see list)")
+    p.add_argument("--scale", choices=SCALES, default="small",
+                   help="smoke: seconds, to see it work; small: minutes on a laptop (default); paper: its settings")
+    p.add_argument("--workdir", help="folder for the runs and results (default: runs/figures/<figure>-<scale>)")
+    p.add_argument("--images", help="folder or file of pictures instead of the figure's own")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+    p = verb("plan", "parameters, shardings, memory per device and FLOPs per step, before anything runs", json_out=True)
+    _configured(p)
+    p = verb("show", "print the resolved config: every key, every default")
+    _configured(p)
+    p = verb("diff", "what differs between two configs or runs")
+    p.add_argument("a", help="config file[:arg] or run folder")
+    p.add_argument("b", help="config file[:arg] or run folder")
+    p = verb("report", "write a run's report.html again")
+    p.add_argument("run", help="run folder")
+    p = verb("status", "state, step, digest and last metrics of runs", json_out=True)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    p = verb("bench", "measure genjax beside its peers in one run", json_out=True)
+    p.add_argument("name", help="e.g. dip (see list)")
+    p.add_argument("--repeats", type=int, default=5, help="timed repetitions of every pair (default 5)")
+    p.add_argument("--smoke", action="store_true", help="tiny sizes, to see it work; the figures mean nothing")
+    verb("list", "every config, figure and benchmark with one line each", json_out=True)
+    return parser
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Arguments and the list of `key=value` overrides."""
+    from genjax.errors import UserError, unknown
+
+    overrides, rest, words = [], [], iter(argv)
+    for word in words:
+        if word.startswith("--config."):
+            item = word[len("--config."):]
+            if "=" not in item:
+                value = next(words, None)
+                if value is None:
+                    raise UserError(f"{word} has no value: write {word}=VALUE")
+                item = f"{item}={value}"
+            overrides.append(item)
+        else:
+            rest.append(word)
+    parser = make_parser()
+    args, extra = parser.parse_known_args(rest)
+    if extra:
+        sub = parser._subparsers._group_actions[0].choices[args.verb]
+        flags = [s for a in sub._actions for s in a.option_strings if s.startswith("--")]
+        raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
+    if overrides and not hasattr(args, "config"):
+        raise UserError(f"{args.verb} takes no --config.KEY overrides")
+    return args, overrides
+
+
+def write_json(path: str | None, rows: object) -> None:
+    """Writes a table for programs, to a file or standard output."""
+    if path == "-":
+        print(json.dumps(rows, indent=2))
+    elif path:
+        from genjax.viz.atomic import write_file
+
+        write_file(path, json.dumps(rows, indent=2) + "\n")
+
+
+def run(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Runs one verb; returns the exit code."""
+    from genjax.core import config as config_lib
+
+    def load():
+        config = config_lib.load(args.config, () if args.smoke else overrides)
+        return config_lib.override(config_lib.smoke(config), overrides) if args.smoke else config
+
+    if args.verb == "show":
+        print(config_lib.to_json(load()), end="")
+    elif args.verb == "train":
+        return _train(args, load())
+    elif args.verb == "plan":
+        from genjax.core import plan
+
+        found = plan.plan(load())
+        if args.json != "-":
+            print(plan.text(found))
+        write_json(args.json, found)
+    elif args.verb == "diff":
+        from genjax.core import inspect
+
+        print(inspect.diff_text(args.a, args.b))
+    elif args.verb == "list":
+        from genjax.core import inspect
+
+        found = inspect.listing()
+        if args.json != "-":
+            print(inspect.listing_text(found))
+        write_json(args.json, found)
+    elif args.verb == "status":
+        from genjax.core import inspect
+
+        found = [inspect.status(r) for r in args.runs]
+        if args.json != "-":
+            print(inspect.status_text(found))
+        write_json(args.json, found)
+    elif args.verb == "report":
+        from genjax.core import report
+
+        print(report.write(args.run))
+    elif args.verb == "sample":
+        from genjax.core import snapshot
+
+        print(snapshot.sample(args.run, args.snapshot, args.n, args.seed, args.out))
+    elif args.verb == "eval":
+        from genjax.core import snapshot
+
+        row = snapshot.evaluate(args.run, args.snapshot)
+        if args.json != "-":
+            print("\n".join(f"{k:24} {v}" for k, v in row.items()))
+        write_json(args.json, row)
+    elif args.verb == "reproduce":
+        from genjax.core import figure
+
+        found = figure.reproduce(args.figure, args.scale, args.workdir, args.images, args.quiet)
+        if args.json != "-":
+            print(figure.text(found))
+        write_json(args.json, found.rows)
+        return 0 if found.passed else 1
+    elif args.verb == "bench":
+        from genjax.core import bench
+
+        rows = bench.bench(args.name, args.repeats, args.smoke)
+        if args.json != "-":
+            print(bench.text(rows))
+        write_json(args.json, rows)
+    return 0
+
+
+def _train(args: argparse.Namespace, config) -> int:
+    from genjax.core import report, train
+
+    name = args.config.removesuffix(".json").replace("configs/", "").replace(".py", "").replace(":", "-")
+    workdir = args.workdir or str(Path("runs") / (name.strip("./") + ("-smoke" if args.smoke else "")))
+    outcome = train.train(config, workdir, args.quiet)
+    if outcome.preempted:
+        print(f"interrupted and saved at step {outcome.step}; run the same command again to go on", file=sys.stderr)
+        return train.PREEMPTED_EXIT
+    for key, value in outcome.metrics.items():
+        print(f"{key:24} {value:.4f}")
+    print(f"report: {report.write(workdir)}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, runs, and turns what the user can mend into one line and exit code 2."""
+    sys.path.insert(0, str(ROOT))
+    from genjax.errors import UserError
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("genjax").setLevel(logging.INFO)
+    try:
+        args, overrides = parse(sys.argv[1:] if argv is None else argv)
+        if args.verb not in ("show", "diff", "list"):
+            from genjax.core.backend import start
+
+            start()
+        return run(args, overrides)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+    except OSError as e:
+        where = f" ({e.filename})" if e.filename else ""
+        print(f"error: {e.strerror or e}{where}", file=sys.stderr)
+    except BrokenPipeError:
+        os.close(sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
