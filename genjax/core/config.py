@@ -242,9 +242,9 @@ def find_config(spec: str) -> tuple[Path, str]:
 
 
 def list_configs() -> list[str]:
-    """Every config under configs/, as `family/name`."""
+    """Every config under configs/, as `family/name`; files whose name starts with "_" hold shared parts."""
     base = ROOT / "configs"
-    return sorted(str(p.relative_to(base).with_suffix("")) for p in base.rglob("*.py") if p.stem != "__init__")
+    return sorted(str(p.relative_to(base).with_suffix("")) for p in base.rglob("*.py") if not p.stem.startswith("_"))
 
 
 def load_module(path: Path) -> types.ModuleType:

@@ -181,7 +181,7 @@ class Programs:
         return jax.jit(self._call, donate_argnums=0, out_shardings=(self.state_sharding, None))
 
     def step(self, state: Any, batch: dict[str, jax.Array], count: int = 1) -> tuple[Any, dict[str, jax.Array]]:
-        """`count` steps from `state` (donated); metrics come as [steps_per_call, ...] buffers, the first `count` valid."""
+        """`count` steps from `state` (donated), and their metrics: [steps_per_call, ...], the first `count` valid."""
         with jax.set_mesh(self.mesh):
             return self._jitted(state, batch, self._key("train"), jnp.int32(count))
 

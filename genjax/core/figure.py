@@ -1,7 +1,7 @@
 """The figure runner: `reproduce FAMILY/NAME` runs what a figure needs, draws it, and holds it against the paper.
 
-A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of its
-own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a PNG.
+A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of
+its own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a PNG.
 Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-contained `report.html`.
 """
 
@@ -25,7 +25,7 @@ from genjax.core.run import RunFolder, environment
 from genjax.errors import UserError, unknown
 from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
-from genjax.viz.grid import save_image, to_uint8
+from genjax.viz.grid import Panel, save_png
 from genjax.viz.report import Report
 
 log = logging.getLogger("genjax")
@@ -132,7 +132,7 @@ class FigureRun:
         if isinstance(image, bytes):
             write_file(path, image)
         else:
-            save_image(path, to_uint8(image))
+            save_png(path, image)
         self._pictures.append((caption or name, path))
         return path
 
@@ -147,19 +147,16 @@ class FigureRun:
         write_file(self.workdir / "figure.json", json.dumps(
             {"figure": self.name, "scale": self.scale, "seconds": seconds, "environment": environment(),
              "rows": rows}, indent=2) + "\n")
-        page = Report(f"{self.name} ({self.scale})")
-        page.text(about)
-        for text in self._notes:
-            page.text(text)
+        verdict = "done" if not any(r["pass"] is not None for r in rows) else "pass" if self.passed else "fail"
+        page = Report(self.name, f"python launch.py reproduce {self.name} --scale {self.scale}", status=verdict)
+        page.text("\n\n".join([about, *self._notes]))
         for caption, path in self._pictures:
-            page.images([(caption, path.read_bytes())])
-        if self.rows:
-            page.section("Expected against got")
-            page.rows(self.rows)
-        page.section("Runs")
-        page.table(["run", "seconds", "steps"], [[c, f"{s:.1f}", str(n)] for c, s, n in self._runs])
-        page.section("Environment")
-        page.table(["what", "value"], [[k, str(v)] for k, v in environment().items()])
+            page.images([Panel(path.read_bytes(), caption=caption)], columns=1)
+        if rows:
+            page.section("Expected against got").rows(rows)
+        if self._runs:
+            page.section("Runs").table([[c, f"{s:.1f}", n] for c, s, n in self._runs], ["run", "seconds", "steps"])
+        page.section("Environment").table(environment().items(), ["what", "value"])
         self.report = page.save(self.workdir / "report.html")
 
 

@@ -1,16 +1,28 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genjax.core.run import RunFolder
-from genjax.viz import jsonl
+from genjax.viz import grid, jsonl
 from genjax.viz.progress import Progress
 from genjax.viz.tensorboard import TensorBoard
 
 SPEED_SECONDS = 5.0  # between two rows of throughput
+
+
+def save_previews(path: Path, images: dict[str, np.ndarray], most: int = 8) -> Path:
+    """Writes named image batches [N,H,W,C] in [0,1] as one PNG: a column per name and a row per image; a single name
+    as a near-square grid of all its images."""
+    if len(images) == 1:
+        (batch,) = images.values()
+        return grid.save_png(path, grid.image_grid(batch))
+    rows = min(most, min(len(v) for v in images.values()))
+    panels = [[grid.Panel(v[i]) for v in images.values()] for i in range(rows)]
+    return grid.save_png(path, grid.sheet(panels, column_labels=list(images)))
 
 
 def _plain(value: np.ndarray) -> float | list[float]:
@@ -55,7 +67,7 @@ class Recorder:
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Preview pictures for TensorBoard."""
-        self._board.images(step, images)
+        self._board.images(step, {k: v[0] for k, v in images.items()})
 
     def close(self) -> None:
         """Flushes and closes everything."""

@@ -1,4 +1,4 @@
-"""Random streams: every key of a run is derived from the seed by name, then by step, so nothing about them is stored."""
+"""Random streams: every key of a run is derived from the seed by name, then by step: nothing of them is stored."""
 
 import zlib
 

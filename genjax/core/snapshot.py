@@ -11,10 +11,10 @@ import numpy as np
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import load_snapshot
+from genjax.core.record import save_previews
 from genjax.core.run import RunFolder, environment
 from genjax.errors import UserError
 from genjax.viz import jsonl
-from genjax.viz.grid import save_previews
 
 
 def _open(run: str, snapshot: str | None):

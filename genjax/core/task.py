@@ -1,8 +1,8 @@
 """The Task protocol: the one interface between a system and the loop.
 
 A task is a frozen dataclass of pure functions; everything that changes is in the `TrainState`, an explicit pytree, so a
-checkpoint of the state is the whole run. Single-loss tasks derive from `LossTask` and write `init_variables` and `loss`;
-tasks with several optimisers write `init` and `step` themselves.
+checkpoint of the state is the whole run. Single-loss tasks derive from `LossTask` and write `init_variables` and
+`loss`; tasks with several optimisers write `init` and `step` themselves.
 """
 
 import dataclasses

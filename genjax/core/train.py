@@ -21,10 +21,9 @@ from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
-from genjax.core.record import Recorder
+from genjax.core.record import Recorder, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
-from genjax.viz.grid import save_previews
 
 log = logging.getLogger("genjax")
 

@@ -1,0 +1,49 @@
+"""Deep Image Prior: a large hole (figures 6 and 8, vase and library), and the architectures compared there.
+
+Ulyanov, Vedaldi and Lempitsky, CVPR 2018, section 3.3; settings of the authors' inpainting notebook. Depth helps and
+skip connections hurt: an encoder-decoder of 6 scales (2,996,467 parameters) is the default, `network=` draws the rest.
+
+    python launch.py train --config configs/dip/inpaint_hole.py:small
+    python launch.py train --config configs/dip/inpaint_hole.py:network=unet --config.image=photo.png --config.mask=m.png
+
+Holes are removal masks in the paper's pictures, so PSNR inside them says little: look at the picture.
+"""
+
+from configs.dip._base import restoration, skip
+from genjax.core.config import node, parse_arg
+from genjax.errors import unknown
+
+WIDTHS = (16, 32, 64, 128, 128, 128)
+NETWORKS = ("hourglass", "skip", "unet", "resnet", "vase")
+
+
+def get_config(arg: str = ""):
+    """Structural arguments: small (128 x 128), network (hourglass, skip, unet, resnet, vase), depth (hourglass, skip)."""
+    a = parse_arg(arg, small=False, network="hourglass", depth=0)
+    if a.network not in NETWORKS:
+        raise unknown("network", a.network, NETWORKS)
+    depth = a.depth or (5 if a.small else 6)  # 128 pixels halve five times before a side is 4
+    task = {"input_channels": 1, "reg_noise_std": 0.0}
+    rate, steps, smoke = 0.01, 3001, ("task.network.channels_down=4,4", "task.network.channels_up=4,4")
+    if a.network in ("hourglass", "skip"):
+        network = node("genjax.dip.networks.Skip", channels_down=WIDTHS[:depth], channels_up=WIDTHS[:depth],
+                       channels_skip=0 if a.network == "hourglass" else 4, kernel_down=5, kernel_up=3,
+                       upsample="nearest", need1x1_up=False)
+    elif a.network == "vase":
+        network, steps = skip(skip=0, upsample="nearest"), 5001
+        task = {"input_kind": "meshgrid", "input_channels": 2, "reg_noise_std": 0.03}
+    elif a.network == "unet":
+        network, rate, smoke = node("genjax.dip.other_networks.UNet"), 0.001, ("task.network.feature_scale=32",)
+    else:
+        network, rate, smoke = node("genjax.dip.other_networks.ResNet"), 0.001, ("task.network.channels=4",)
+    return restoration(
+        image="builtin:photos/astronaut",
+        mask="hole:0.25",
+        data={"problem": "inpaint", "crop_multiple": 64},
+        network=network,
+        steps=steps,
+        small=a.small,
+        learning_rate=rate,
+        smoke=smoke,
+        **task,
+    )

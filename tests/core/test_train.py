@@ -1,0 +1,162 @@
+"""The loop: resume is exact however a run is cut, signals save, NaN stops, intervals and marks are right."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from genjax.core import config as config_lib
+from genjax.core import inspect, report, snapshot
+from genjax.core import train as train_lib
+from genjax.core.checkpoint import digest, load_snapshot, read_arrays
+from genjax.core.config import experiment, node
+from genjax.core.experiment import Programs, to_steps
+from genjax.errors import UserError
+from genjax.viz import jsonl
+
+
+def toy(task="ToyTask", steps=12, task_kw=None, data_kw=None, **train):
+    config = experiment(
+        task=node(f"tests.core.toy.{task}", optimizer="@optimizer", ema_decay=0.9, **(task_kw or {})),
+        data=node("tests.core.toy.ToyData", **(data_kw or {})),
+        optimizer=node("genjax.core.optim.adam", learning_rate=0.01, schedule="cosine", decay_steps=20),
+        train=node("genjax.core.experiment.TrainOptions", steps=steps, **{"save_every": 4, **train}),
+    )
+    return config_lib.finalize(config)
+
+
+@pytest.mark.parametrize("task", ["ToyTask", "ToyAdversarial"])
+@pytest.mark.parametrize("calls", [1, 5])
+def test_resume_is_exact(tmp_path, task, calls):
+    whole = train_lib.train(toy(task, steps_per_call=calls), tmp_path / "whole", quiet=True)
+    train_lib.train(toy(task, steps=7, steps_per_call=calls), tmp_path / "cut", quiet=True)
+    cut = train_lib.train(toy(task, steps_per_call=calls), tmp_path / "cut", quiet=True)
+    assert cut.step == whole.step == 12
+    assert digest(cut.state) == digest(whole.state)
+    train_rows = [[r for r in jsonl.read(tmp_path / n / "metrics.jsonl") if r["kind"] == "train"]
+                  for n in ("whole", "cut")]
+    assert [r["step"] for r in train_rows[0]] == list(range(12))
+    assert train_rows[0] == train_rows[1]
+
+
+def test_steps_per_call_gives_the_same_run(tmp_path):
+    a = train_lib.train(toy(steps_per_call=4), tmp_path / "a", quiet=True)
+    b = train_lib.train(toy(steps_per_call=5, save_every=3), tmp_path / "b", quiet=True)
+    assert digest(a.state) == digest(b.state)
+    c = train_lib.train(toy(steps_per_call=1), tmp_path / "c", quiet=True)
+    for x, y in zip(jax.tree.leaves(a.state), jax.tree.leaves(c.state), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_run_folder_and_verbs(tmp_path):
+    out = train_lib.train(toy(preview_every=6, eval_every=6), tmp_path / "run", quiet=True)
+    run = tmp_path / "run"
+    names = {p.name for p in run.iterdir()}
+    assert {"config.json", "metrics.jsonl", "log.txt", "samples", "checkpoints", "snapshots", "DONE"} <= names
+    assert len(list((run / "samples").glob("*.png"))) == 2
+    state = inspect.status(str(run))
+    assert state["state"] == "done" and state["step"] == 12
+    assert state["digest"] == digest(read_arrays(run / "checkpoints", 12))
+    variables, meta = load_snapshot(run / "snapshots" / "step_00000012.npz")
+    np.testing.assert_array_equal(variables["params"]["first"]["kernel"], out.state.ema["first"]["kernel"])
+    assert meta["config"]["train"]["steps"] == 12 and meta["environment"]["jax"] == jax.__version__
+    page = report.write(run).read_text()
+    assert "data:image/png;base64" in page and "<script" not in page and "src=\"http" not in page
+    row = snapshot.evaluate(str(run), None)
+    assert row["norm"] == pytest.approx(out.metrics["norm"])
+    assert snapshot.sample(str(run), None, 4, 1, None).exists()
+
+
+def test_digest_of_state_and_of_files_agree(tmp_path):
+    out = train_lib.train(toy(), tmp_path / "run", quiet=True)
+    assert digest(out.state) == inspect.status(str(tmp_path / "run"))["digest"]
+
+
+def test_finished_run_returns_at_once(tmp_path):
+    train_lib.train(toy(), tmp_path / "run", quiet=True)
+    before = json.loads((tmp_path / "run" / "DONE").read_text())
+    again = train_lib.train(toy(), tmp_path / "run", quiet=True)
+    after = json.loads((tmp_path / "run" / "DONE").read_text())
+    assert again.step == 12 and after["seconds"] == before["seconds"]
+
+
+def test_longer_run_goes_on_and_another_config_is_refused(tmp_path):
+    train_lib.train(toy(steps=6), tmp_path / "run", quiet=True)
+    assert train_lib.train(toy(steps=9), tmp_path / "run", quiet=True).step == 9
+    with pytest.raises(UserError, match="config.task.hidden: 32 there, 64 here"):
+        train_lib.train(toy(task_kw={"hidden": 64}), tmp_path / "run", quiet=True)
+
+
+def test_damaged_newest_checkpoint_falls_back(tmp_path, caplog):
+    whole = train_lib.train(toy(), tmp_path / "whole", quiet=True)
+    train_lib.train(toy(steps=8), tmp_path / "cut", quiet=True)
+    newest = tmp_path / "cut" / "checkpoints" / "8"
+    files = [p for p in newest.rglob("*") if p.is_file() and "state" in p.parts and p.stat().st_size > 200]
+    assert files
+    for p in files:
+        p.write_bytes(p.read_bytes()[: p.stat().st_size // 2])
+    (tmp_path / "cut" / "DONE").unlink()
+    with caplog.at_level("WARNING", logger="genjax"):
+        again = train_lib.train(toy(), tmp_path / "cut", quiet=True)
+    assert "checkpoint 8 is unreadable" in caplog.text and "falling back" in caplog.text
+    assert digest(again.state) == digest(whole.state)
+    assert (tmp_path / "cut" / "corrupt" / "8").is_dir()
+
+
+def test_no_readable_checkpoint_is_one_line(tmp_path):
+    train_lib.train(toy(steps=8, keep=1), tmp_path / "run", quiet=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8" / "state")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        train_lib.train(toy(keep=1), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("calls", [1, 4])
+def test_nan_stops_and_names_the_step(tmp_path, calls):
+    config = toy(data_kw={"poison": 6}, steps_per_call=calls)
+    with pytest.raises(train_lib.TrainingFailure, match="at step 6; last good checkpoint: 4"):
+        train_lib.train(config, tmp_path / "run", quiet=True)
+    assert inspect.status(str(tmp_path / "run"))["state"] == "failed"
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) == ["4"]
+
+
+def test_stop_metric_ends_the_run(tmp_path):
+    out = train_lib.train(toy(task_kw={"stop_at": 5}, save_every=0), tmp_path / "run", quiet=True)
+    assert 5 <= out.step <= 7 and not out.preempted
+    assert inspect.status(str(tmp_path / "run"))["state"] == "done"
+
+
+def test_micro_batches_equal_the_large_batch(tmp_path):
+    config = toy()
+    batch = config_lib.build(config).data.batch(0)
+    rng = jax.random.key(0)
+    results = []
+    for parts in (1, 4):
+        task = config_lib.build(config_lib.override(config, [f"task.micro_batches={parts}"])).task
+        # without dropout the gradient of the mean is the mean of the gradients
+        object.__setattr__(task, "loss", lambda p, e, b, r: (((b["x"] @ p["first"]["kernel"]) ** 2).mean(), (e, {})))
+        state = task.init(rng, config_lib.build(config).data.element_spec)
+        results.append(task.step(state, batch, rng)[0].params["first"]["kernel"])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_ema_follows_its_formula():
+    config = toy()
+    programs = Programs(config_lib.build(config))
+    state = programs.init()
+    before = np.asarray(state.params["first"]["kernel"])
+    state, _ = programs.step(state, programs.put(0, 1))
+    after = np.asarray(state.params["first"]["kernel"])
+    np.testing.assert_allclose(state.ema["first"]["kernel"], 0.9 * before + 0.1 * after, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("text", "steps"), [(3000, 3000), ("3000 steps", 3000), ("8Ki images", 128),
+                                             ("2 epochs", 31), ("1.5k", 1500)])
+def test_durations(text, steps):
+    assert to_steps(text, batch_size=64, dataset_size=1000, where="config.train.steps") == steps
+
+
+def test_bad_duration_is_one_line():
+    with pytest.raises(UserError, match="config.train.steps: '3 weeks' is no duration"):
+        to_steps("3 weeks", 1, 1, "config.train.steps")
