@@ -4,7 +4,7 @@ Ulyanov, Vedaldi and Lempitsky, CVPR 2018, section 3.3; settings of the authors'
 skip connections hurt: an encoder-decoder of 6 scales (2,996,467 parameters) is the default, `network=` draws the rest.
 
     python launch.py train --config configs/dip/inpaint_hole.py:small
-    python launch.py train --config configs/dip/inpaint_hole.py:network=unet --config.image=photo.png --config.mask=m.png
+    python launch.py train --config dip/inpaint_hole:network=unet --config.image=photo.png --config.mask=mask.png
 
 Holes are removal masks in the paper's pictures, so PSNR inside them says little: look at the picture.
 """
@@ -18,7 +18,7 @@ NETWORKS = ("hourglass", "skip", "unet", "resnet", "vase")
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128), network (hourglass, skip, unet, resnet, vase), depth (hourglass, skip)."""
+    """Structural arguments: small (128 x 128), network (see NETWORKS), depth (of hourglass and skip)."""
     a = parse_arg(arg, small=False, network="hourglass", depth=0)
     if a.network not in NETWORKS:
         raise unknown("network", a.network, NETWORKS)

@@ -90,7 +90,7 @@ class Experiment:
 
     def __post_init__(self):
         if not isinstance(self.task, Task):
-            raise UserError(f"config.task builds a {type(self.task).__name__}, which lacks methods of the Task protocol")
+            raise UserError(f"config.task builds a {type(self.task).__name__}: it lacks methods of the Task protocol")
         if self.train.steps_per_call < 1:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
         if self.train.keep < 1:

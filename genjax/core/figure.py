@@ -1,7 +1,8 @@
 """The figure runner: `reproduce FAMILY/NAME` runs what a figure needs, draws it, and holds it against the paper.
 
 A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of
-its own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a PNG.
+its own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a
+PNG.
 Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-contained `report.html`.
 """
 

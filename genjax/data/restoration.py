@@ -1,0 +1,213 @@
+"""A few pictures to restore: what was observed, the mask, and the truth where there is one.
+
+Letters: N pictures, H and W the size of the restored picture, C channels; h, w the size of the observation (H
+and W divided by the factor for super-resolution, else the same). All arrays float32 in [0, 1].
+
+Each picture goes: file -> (size: centre square, Lanczos) -> centre crop to a multiple -> reflection pad -> degrade.
+Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018, sections 4.1 to 4.5.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from genjax import errors
+from genjax.data import degradations, images, masks
+
+Problem = Literal["denoise", "jpeg", "super_resolution", "inpaint", "flash"]
+PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
+
+
+@dataclasses.dataclass(frozen=True)
+class RestorationSet:
+    """Pictures and their degradation, as one batch that never changes.
+
+    Attributes:
+      images: files, folders or "builtin:photos/NAME", separated by commas (or a tuple of them).
+      problem: "denoise" (Gaussian noise `sigma`), "jpeg" (`jpeg_quality`), "super_resolution" (`factor`), "inpaint"
+        (`mask`), "flash" (the pictures are taken without flash and restored as they are; `guide` is the flash one).
+      mask: for "inpaint": a file (white = keep), one per picture separated by commas, or a short form such as
+        "text", "bernoulli:0.5" or "hole:0.25" (see `masks.make_mask`).
+      invert_mask: for mask files whose white marks the hole.
+      sigma: noise level in units of 1/255; the noisy picture is clipped to [0, 1].
+      jpeg_quality: 1 to 95.
+      factor: 4 or 8 are the usual ones.
+      size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos.
+      crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not).
+      pad: pixels of reflection padding all around, after the crop (the paper pads Barbara by 1).
+      channels: 3, or 1 for grey.
+      guide: for "flash": the picture taken with flash, one per picture.
+      clean: False when the pictures given are the degraded ones: nothing is added, no truth is known, no PSNR is
+        reported. (For "flash" there never is a truth.)
+      seed: of noise and drawn masks; picture n uses (seed, n).
+
+    Raises:
+      UserError: at construction for values out of range or keys the problem does not read; at `arrays()` for files.
+    """
+
+    images: str | tuple[str, ...] = "builtin:photos/astronaut"
+    problem: Problem = "denoise"
+    mask: str = ""
+    invert_mask: bool = False
+    sigma: float = 25.0
+    jpeg_quality: int = 10
+    factor: int = 4
+    size: int = 0
+    crop_multiple: int = 32
+    pad: int = 0
+    channels: int = 3
+    guide: str = ""
+    clean: bool = True
+    seed: int = 0
+
+    constant = True  # batch(i) is the same for every i: the loop puts it on the device once
+
+    def __post_init__(self):
+        if self.problem not in PROBLEMS:
+            raise errors.unknown("problem", self.problem, PROBLEMS)
+        for name, least in (("sigma", 0), ("factor", 1), ("size", 0), ("crop_multiple", 0), ("pad", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise errors.UserError(f"{name}={getattr(self, name)}: at least {least} is needed")
+        if not 1 <= self.jpeg_quality <= 95:
+            raise errors.UserError(f"jpeg_quality={self.jpeg_quality}: JPEG quality lies between 1 and 95")
+        if self.channels not in (1, 3):
+            raise errors.UserError(f"channels={self.channels}: a picture has 1 (grey) or 3 (colour) channels")
+        if self.problem == "inpaint" and not self.mask:
+            raise errors.UserError("problem=inpaint needs a mask: a file, or text, bernoulli:0.5, hole:0.25 …")
+        if self.problem != "inpaint" and self.mask:
+            raise errors.UserError(f"mask={self.mask!r} is only read by problem=inpaint, not {self.problem}")
+        if self.problem == "flash" and not self.guide:
+            raise errors.UserError("problem=flash needs guide: the same scene photographed with flash")
+        if self.problem != "flash" and self.guide:
+            raise errors.UserError(f"guide={self.guide!r} is only read by problem=flash, not {self.problem}")
+
+    @functools.cached_property
+    def specs(self) -> tuple[str, ...]:
+        """One spec per picture, folders opened."""
+        return tuple(s for spec in _items(self.images) for s in _expand(spec))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Short names of the pictures, for reports: file names without their suffix."""
+        return tuple(Path(s).stem for s in self.specs)
+
+    @property
+    def batch_size(self) -> int:
+        """N."""
+        return len(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def _fit(self, x: np.ndarray, scale: int = 1) -> np.ndarray:
+        """Size, crop and pad of one [H, W, C]; `scale`: how much larger the restored picture is."""
+        if self.size:
+            x = images.square(x, max(1, self.size // scale))
+        # The restored picture is a multiple of crop_multiple: its low-resolution version of a fraction of that.
+        multiple = self.crop_multiple // np.gcd(self.crop_multiple, scale) if self.crop_multiple > 1 else 1
+        x = images.center_crop(x, multiple=int(multiple))
+        if self.pad:
+            if self.pad >= min(x.shape[:2]):
+                raise errors.UserError(f"pad={self.pad} does not fit a {x.shape[0]}x{x.shape[1]} picture; use a smaller pad")
+            x = np.pad(x, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode="reflect")
+        return x
+
+    def _mask(self, n: int, picture: np.ndarray, original: tuple[int, int]) -> np.ndarray:
+        """[H, W, 1] mask of picture n: drawn at its final size, or read at its file's size and fitted like it."""
+        specs = (self.mask,) if Path(self.mask).expanduser().exists() else _items(self.mask)
+        if len(specs) not in (1, len(self)):
+            raise errors.UserError(f"{len(specs)} masks for {len(self)} pictures; give one for all or one for each")
+        spec = specs[n % len(specs)]
+        if spec.partition(":")[0] in masks.KINDS and not Path(spec).exists():
+            return masks.make_mask(spec, *picture.shape[:2], seed=(self.seed, n))
+        if not any(c in spec for c in "./\\") and not Path(spec).exists():
+            raise errors.unknown("mask", spec, masks.KINDS)
+        read = images.load_mask(spec, size=original, invert=self.invert_mask)
+        return (self._fit(read) >= 0.5).astype(np.float32)
+
+    def _one(self, n: int) -> dict[str, np.ndarray]:
+        """Picture n: observed, mask, and clean where it is known."""
+        x = images.load_image(self.specs[n], channels=self.channels)
+        original, low = x.shape[:2], self.problem == "super_resolution" and not self.clean
+        x = self._fit(x, self.factor if low else 1)
+        seed, known = (self.seed, n), self.clean and self.problem != "flash"
+        scale = self.factor if low else 1
+        out = {"observed": x, "mask": np.ones((x.shape[0] * scale, x.shape[1] * scale, 1), np.float32)}
+        if self.problem == "inpaint":
+            out["mask"] = self._mask(n, x, original)
+            out["observed"] = x * out["mask"]
+        elif known and self.problem == "denoise":
+            out["observed"] = degradations.add_gaussian_noise(x, self.sigma, seed)
+        elif known and self.problem == "jpeg":
+            out["observed"] = degradations.jpeg(x, self.jpeg_quality)
+        elif known and self.problem == "super_resolution":
+            out["observed"] = degradations.downscale(x, self.factor)
+        return out | ({"clean": x} if known else {})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, float32 in [0, 1].
+
+        Returns:
+          "observed" [N, h, w, C], "mask" [N, H, W, 1] (1 = known; ones unless inpainting), where the truth is known
+          "clean" [N, H, W, C], and for "flash" "guide" [N, H, W, 3].
+
+        Raises:
+          UserError: a file that cannot be read, pictures of different sizes, a mask or guide of another size.
+        """
+        return dict(self._arrays)
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        rows = [self._one(n) for n in range(len(self))]
+        if self.problem == "flash":
+            guides = [s for spec in _items(self.guide) for s in _expand(spec)]
+            if len(guides) != len(rows):
+                raise errors.UserError(f"{len(guides)} guides for {len(rows)} pictures; give one for each")
+            for row, spec in zip(rows, guides, strict=True):
+                row["guide"] = self._fit(images.load_image(spec))
+                if row["guide"].shape[:2] != row["observed"].shape[:2]:
+                    raise errors.UserError(f"the guide {spec} is {_size(row['guide'])} but its picture is "
+                                           f"{_size(row['observed'])}; the two must show the same frame")
+        for row, spec in zip(rows, self.specs, strict=True):
+            if row["observed"].shape != rows[0]["observed"].shape:
+                raise errors.UserError(
+                    f"pictures of one set need one size, but {self.specs[0]} is {_size(rows[0]['observed'])} and {spec} is "
+                    f"{_size(row['observed'])}; set size=, e.g. size=256")
+        return {k: np.stack([row[k] for row in rows]).astype(np.float32) for k in rows[0]}
+
+    def batch(self, i: int, lo: int | None = None, hi: int | None = None) -> dict[str, np.ndarray]:
+        """The same batch for every i: `arrays()`, or its rows lo..hi-1."""
+        lo, hi = 0 if lo is None else lo, len(self) if hi is None else hi
+        if i < 0 or not 0 <= lo < hi <= len(self):
+            raise ValueError(f"batch({i}, {lo}, {hi}) of a batch of {len(self)}")
+        return {k: v[lo:hi] for k, v in self._arrays.items()}
+
+    @property
+    def element_spec(self) -> dict:
+        """Name -> `jax.ShapeDtypeStruct` of the whole batch."""
+        import jax
+
+        return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in self._arrays.items()}
+
+
+def _size(x: np.ndarray) -> str:
+    return f"{x.shape[0]}x{x.shape[1]}"
+
+
+def _items(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The specs in a comma-separated string or a tuple of such; an existing path may hold commas."""
+    texts = (value,) if isinstance(value, str) else tuple(value)
+    out = [s.strip() for t in texts for s in ((t,) if t and Path(t).expanduser().exists() else t.split(",")) if s.strip()]
+    if not out:
+        raise errors.UserError("no picture given; give files, a folder or builtin:photos/NAME")
+    return tuple(out)
+
+
+def _expand(spec: str) -> list[str]:
+    """A folder's pictures, or the spec itself."""
+    if not spec.startswith("builtin:") and Path(spec).expanduser().is_dir():
+        return [str(p) for p in images.list_images(spec)]
+    return [spec]

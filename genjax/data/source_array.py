@@ -1,0 +1,111 @@
+"""What a source is, and the source whose pictures are already in memory.
+
+A source is random access over pictures: `len(source)` and `source[i] -> {"image": [H, W, C] uint8 or float32 in
+[0, 1], "label": int32 scalar}` ("label" only where labels are known). Sources hold no position and no seed,
+can be pickled, and may be read from several threads at once.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from genjax import errors
+
+
+class Source(Protocol):
+    """Random access over pictures.
+
+    Attributes:
+      name: how errors and reports call it, usually the spec.
+      labelled: whether every element has a "label".
+      classes: the names of the classes, or () where they have none.
+    """
+
+    name: str
+    labelled: bool
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Pictures in memory.
+
+    Attributes:
+      images: [N, H, W, C] uint8, or float32 in [0, 1]; or a tuple of [H, W, C] arrays of different sizes.
+      labels: [N] integers, or None.
+      name, classes: see `Source`.
+    """
+
+    images: np.ndarray | tuple[np.ndarray, ...]
+    labels: np.ndarray | None = None
+    name: str = "arrays"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if len(self.images) == 0:
+            raise errors.UserError(f"{self.name} holds no pictures; choose another source or split")
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise errors.UserError(
+                f"{self.name} has {len(self.images)} pictures but {len(self.labels)} labels; give one per picture")
+
+    @property
+    def labelled(self) -> bool:
+        return self.labels is not None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        element = {"image": self.images[i]}
+        if self.labels is not None:
+            element["label"] = np.int32(self.labels[i])
+        return element
+
+
+def check_images(x: np.ndarray, name: str) -> np.ndarray:
+    """Brings an array of pictures into the form `ArraySource` wants, or says what is wrong with it.
+
+    Args:
+      x: [N, H, W] or [N, H, W, C]; bool, uint8, uint16, or floats in [0, 1].
+      name: for the message.
+
+    Returns:
+      [N, H, W, C] uint8, or float32 in [0, 1].
+    """
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or 0 in x.shape:
+        raise errors.UserError(f"{name} has shape {x.shape}; pictures are [N, H, W] or [N, H, W, C], none of them 0")
+    if x.shape[-1] not in (1, 3):
+        hint = ("; it looks like [N, C, H, W], transpose it with x.transpose(0, 2, 3, 1)"
+                if x.shape[1] in (1, 3) else "; pictures have 1 or 3 channels")
+        raise errors.UserError(f"{name} has shape {x.shape}{hint}")
+    if x.dtype == np.bool_:
+        return x.astype(np.uint8) * 255
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype == np.uint16:
+        return x.astype(np.float32) / 65535.0
+    if not np.issubdtype(x.dtype, np.floating):
+        raise errors.UserError(f"{name} has dtype {x.dtype}; store pictures as uint8 [0, 255] or floats in [0, 1]")
+    if not np.isfinite(x).all():
+        raise errors.UserError(f"{name} holds NaN or infinite values; clean it first")
+    if x.min() < 0 or x.max() > 1:
+        raise errors.UserError(
+            f"{name} holds floats from {x.min():.4g} to {x.max():.4g}; scale them into [0, 1] or store uint8")
+    return x.astype(np.float32)
+
+
+def check_labels(x: np.ndarray, name: str) -> np.ndarray:
+    """[N] or [N, 1] whole numbers to [N] int32."""
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    whole = np.issubdtype(x.dtype, np.integer) or (np.issubdtype(x.dtype, np.floating) and (x == np.round(x)).all())
+    if x.ndim != 1 or not whole:
+        raise errors.UserError(f"{name} has shape {x.shape} and dtype {x.dtype}; labels are [N] whole numbers")
+    return x.astype(np.int32)

@@ -1,0 +1,59 @@
+"""One string chooses the data: `builtin:NAME`, `tfds:NAME`, `folder:PATH`, `npz:PATH[:KEY]` or `idx:PATH`."""
+
+import inspect
+
+from genjax import errors
+from genjax.data import source_builtin, source_files
+from genjax.data.source_array import ArraySource, Source
+
+KINDS = ("builtin", "tfds", "folder", "npz", "idx")
+
+__all__ = ["ArraySource", "KINDS", "Source", "open_source"]
+
+
+def open_source(spec: str, split: str = "train", **options) -> Source:
+    """Opens a data set for random access.
+
+    Args:
+      spec: one of
+        "builtin:photos", "builtin:textures" (options crops, channels): scikit-image's pictures;
+        "builtin:digits": scikit-learn's 8x8 digits;
+        "tfds:NAME[/CONFIG]" (options data_dir, download): TensorFlow Datasets, without TensorFlow;
+        "folder:PATH" (option channels): picture files, subfolders as classes;
+        "npz:PATH[:KEY]": arrays [N, H, W(, C)];
+        "idx:PATH": MNIST-like files.
+      split: "train", "test" …; each source says which it has.
+      **options: see above; an option the source does not have is an error.
+
+    Returns:
+      A `Source`: `len`, and `[i] -> {"image": [H, W, C] uint8 or float32 in [0, 1], "label": int32}`.
+
+    Raises:
+      UserError: whatever is wrong with the spec, the split, an option or the files.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon or kind not in KINDS:
+        raise errors.unknown("data source", spec, [f"{k}:{'NAME' if k in ('builtin', 'tfds') else 'PATH'}" for k in KINDS])
+    if not rest:
+        raise errors.UserError(f"data source {spec!r} names nothing; write {kind}:" + (
+            "NAME" if kind in ("builtin", "tfds") else "PATH"))
+    if kind == "builtin":
+        if rest not in source_builtin.NAMES:
+            raise errors.unknown("builtin data set", rest, source_builtin.NAMES)
+        if rest == "digits":
+            return _call(source_builtin.digits, spec, (split,), options)
+        return _call(source_builtin.pictures, spec, (rest, split), options)
+    if kind == "tfds":
+        from genjax.data import source_tfds
+
+        return _call(source_tfds.open_tfds, spec, (rest, split), options)
+    return _call(getattr(source_files, kind), spec, (rest, split), options)
+
+
+def _call(function, spec: str, args: tuple, options: dict) -> Source:
+    """Calls an opener with its options checked against its signature."""
+    known = list(inspect.signature(function).parameters)[len(args):]
+    for name in options:
+        if name not in known:
+            raise errors.unknown(f"option of {spec}", name, known)
+    return function(*args, **options)
