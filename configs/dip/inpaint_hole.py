@@ -33,7 +33,8 @@ def get_config(arg: str = ""):
         network, steps = skip(skip=0, upsample="nearest"), 5001
         task = {"input_kind": "meshgrid", "input_channels": 2, "reg_noise_std": 0.03}
     elif a.network == "unet":
-        network, rate, smoke = node("genjax.dip.other_networks.UNet"), 0.001, ("task.network.feature_scale=32",)
+        network, rate, smoke = node("genjax.dip.other_networks.UNet"), 0.001, (
+            "task.network.feature_scale=32", "task.network.more_layers=0")
     else:
         network, rate, smoke = node("genjax.dip.other_networks.ResNet"), 0.001, ("task.network.channels=4",)
     return restoration(

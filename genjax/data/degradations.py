@@ -52,6 +52,24 @@ def salt_and_pepper(x: np.ndarray, fraction: float, seed: Seed = 0) -> np.ndarra
     return np.where(hit[..., None], white[..., None], x).astype(np.float32)
 
 
+def without_flash(x: np.ndarray, light: float = 0.5, warmth: float = 0.4) -> np.ndarray:
+    """As if taken by a dim, warm lamp instead of a flash: darker, red over blue, brightest at the upper left.
+
+    Args:
+      x: [H, W, C] in [0, 1].
+      light: brightness of the lamp at its brightest, as a share of the flash.
+      warmth: 0 = white light; red gains and blue loses about this share.
+
+    Returns:
+      [H, W, C] float32 in [0, 1], without noise. Not from a paper: a stand-in where no photographs are at hand.
+    """
+    h, w, c = x.shape
+    row, column = np.linspace(0, 1, h)[:, None, None], np.linspace(0, 1, w)[None, :, None]
+    fall = 1.0 - 0.5 * (row + column) / 2.0
+    tint = np.array([1.0 + warmth, 1.0, 1.0 - warmth]) if c == 3 else np.ones(1)
+    return np.clip(x * light * fall * tint, 0.0, 1.0).astype(np.float32)
+
+
 def to_uint8(x: np.ndarray) -> np.ndarray:
     """[0, 1] floats to the nearest of 256 levels."""
     return np.round(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8)

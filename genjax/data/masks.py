@@ -55,7 +55,8 @@ def hole_mask(H: int, W: int, fraction: float = 0.25, *, box: tuple[int, int, in
         top, left, h, w = box
         if min(top, left) < 0 or min(h, w) < 1 or top + h > H or left + w > W:
             raise errors.UserError(
-                f"the hole (top {top}, left {left}, height {h}, width {w}) leaves the {H}x{W} picture; shrink or move it")
+                f"the hole (top {top}, left {left}, height {h}, width {w}) leaves the {H}x{W} picture; move or shrink"
+                " it")
     mask = np.ones((H, W, 1), np.float32)
     mask[top:top + h, left:left + w] = 0.0
     if not mask.any():

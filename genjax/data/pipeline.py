@@ -146,8 +146,8 @@ class Pipeline:
         if self.image_size:
             x = images.square(x, self.image_size)
         low, high = self.value_range
-        scale = np.float32((high - low) / (255.0 if x.dtype == np.uint8 else 1.0))
-        out = {"image": x.astype(np.float32) * scale + np.float32(low)}
+        white = (255.0 if x.dtype == np.uint8 else 1.0) / (high - low)  # dividing keeps black and white exact
+        out = {"image": x.astype(np.float32) / np.float32(white) + np.float32(low)}
         if self.labelled:
             out["label"] = element["label"]
         return out
@@ -193,7 +193,7 @@ def _options(source: str, crops: int, data_dir: str, channels: int) -> dict:
     """The source's own options among the pipeline's; one that the source would not read is an error."""
     pictures, tfds = source in ("builtin:photos", "builtin:textures"), source.startswith("tfds:")
     if crops and not pictures:
-        raise errors.UserError(f"crops={crops} is for builtin:photos and builtin:textures; use random_crop for {source}")
+        raise errors.UserError(f"crops={crops} is for builtin:photos and :textures; use random_crop for {source}")
     if data_dir and not tfds:
         raise errors.UserError(f"data_dir={data_dir!r} is for tfds sources; {source} does not read it")
     options = {"crops": crops} if pictures else {"data_dir": data_dir} if tfds else {}

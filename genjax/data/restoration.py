@@ -9,6 +9,7 @@ Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018, sections 4.
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ class RestorationSet:
     Attributes:
       images: files, folders or "builtin:photos/NAME", separated by commas (or a tuple of them).
       problem: "denoise" (Gaussian noise `sigma`), "jpeg" (`jpeg_quality`), "super_resolution" (`factor`), "inpaint"
-        (`mask`), "flash" (the pictures are taken without flash and restored as they are; `guide` is the flash one).
+        (`mask`), "flash" (pictures taken without flash, restored with the help of `guide`, the one with flash).
       mask: for "inpaint": a file (white = keep), one per picture separated by commas, or a short form such as
         "text", "bernoulli:0.5" or "hole:0.25" (see `masks.make_mask`).
       invert_mask: for mask files whose white marks the hole.
@@ -36,12 +37,13 @@ class RestorationSet:
       jpeg_quality: 1 to 95.
       factor: 4 or 8 are the usual ones.
       size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos.
-      crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not).
+      crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not), and of `factor` too.
       pad: pixels of reflection padding all around, after the crop (the paper pads Barbara by 1).
       channels: 3, or 1 for grey.
-      guide: for "flash": the picture taken with flash, one per picture.
+      guide: for "flash": the picture taken with flash, one per picture. Without any, `images` are the flash pictures
+        and dim, warm copies with noise `sigma` stand in for the others (their noiseless form is the truth).
       clean: False when the pictures given are the degraded ones: nothing is added, no truth is known, no PSNR is
-        reported. (For "flash" there never is a truth.)
+        reported. (For "flash" with a guide there never is a truth.)
       seed: of noise and drawn masks; picture n uses (seed, n).
 
     Raises:
@@ -69,7 +71,7 @@ class RestorationSet:
         if self.problem not in PROBLEMS:
             raise errors.unknown("problem", self.problem, PROBLEMS)
         for name, least in (("sigma", 0), ("factor", 1), ("size", 0), ("crop_multiple", 0), ("pad", 0), ("seed", 0)):
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:  # NaN too
                 raise errors.UserError(f"{name}={getattr(self, name)}: at least {least} is needed")
         if not 1 <= self.jpeg_quality <= 95:
             raise errors.UserError(f"jpeg_quality={self.jpeg_quality}: JPEG quality lies between 1 and 95")
@@ -79,8 +81,8 @@ class RestorationSet:
             raise errors.UserError("problem=inpaint needs a mask: a file, or text, bernoulli:0.5, hole:0.25 …")
         if self.problem != "inpaint" and self.mask:
             raise errors.UserError(f"mask={self.mask!r} is only read by problem=inpaint, not {self.problem}")
-        if self.problem == "flash" and not self.guide:
-            raise errors.UserError("problem=flash needs guide: the same scene photographed with flash")
+        if self.problem == "flash" and not self.guide and not self.clean:
+            raise errors.UserError("problem=flash with clean=False needs guide: the same scene photographed with flash")
         if self.problem != "flash" and self.guide:
             raise errors.UserError(f"guide={self.guide!r} is only read by problem=flash, not {self.problem}")
 
@@ -106,12 +108,19 @@ class RestorationSet:
         """Size, crop and pad of one [H, W, C]; `scale`: how much larger the restored picture is."""
         if self.size:
             x = images.square(x, max(1, self.size // scale))
-        # The restored picture is a multiple of crop_multiple: its low-resolution version of a fraction of that.
-        multiple = self.crop_multiple // np.gcd(self.crop_multiple, scale) if self.crop_multiple > 1 else 1
-        x = images.center_crop(x, multiple=int(multiple))
+        multiple = max(1, self.crop_multiple)
+        if scale > 1:  # the restored picture shall be the multiple, so the small one is of a fraction of that
+            multiple //= math.gcd(multiple, scale)
+        elif self.problem == "super_resolution":
+            multiple = math.lcm(multiple, self.factor)
+        if multiple > min(x.shape[:2]):
+            raise errors.UserError(
+                f"a {_size(x)} picture is smaller than one multiple of {multiple} (crop_multiple={self.crop_multiple});"
+                " set a smaller crop_multiple or a larger size")
+        x = images.center_crop(x, multiple=multiple)
         if self.pad:
             if self.pad >= min(x.shape[:2]):
-                raise errors.UserError(f"pad={self.pad} does not fit a {x.shape[0]}x{x.shape[1]} picture; use a smaller pad")
+                raise errors.UserError(f"pad={self.pad} does not fit a {_size(x)} picture; use a smaller pad")
             x = np.pad(x, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode="reflect")
         return x
 
@@ -122,6 +131,8 @@ class RestorationSet:
             raise errors.UserError(f"{len(specs)} masks for {len(self)} pictures; give one for all or one for each")
         spec = specs[n % len(specs)]
         if spec.partition(":")[0] in masks.KINDS and not Path(spec).exists():
+            if self.invert_mask:
+                raise errors.UserError(f"invert_mask is for mask files; {spec!r} is drawn with 1 = keep")
             return masks.make_mask(spec, *picture.shape[:2], seed=(self.seed, n))
         if not any(c in spec for c in "./\\") and not Path(spec).exists():
             raise errors.unknown("mask", spec, masks.KINDS)
@@ -133,7 +144,7 @@ class RestorationSet:
         x = images.load_image(self.specs[n], channels=self.channels)
         original, low = x.shape[:2], self.problem == "super_resolution" and not self.clean
         x = self._fit(x, self.factor if low else 1)
-        seed, known = (self.seed, n), self.clean and self.problem != "flash"
+        seed, known = (self.seed, n), self.clean and not self.guide
         scale = self.factor if low else 1
         out = {"observed": x, "mask": np.ones((x.shape[0] * scale, x.shape[1] * scale, 1), np.float32)}
         if self.problem == "inpaint":
@@ -145,6 +156,9 @@ class RestorationSet:
             out["observed"] = degradations.jpeg(x, self.jpeg_quality)
         elif known and self.problem == "super_resolution":
             out["observed"] = degradations.downscale(x, self.factor)
+        elif known and self.problem == "flash":
+            out["guide"], x = images.to_channels(x, 3), degradations.without_flash(x)
+            out["observed"] = degradations.add_gaussian_noise(x, self.sigma, seed)
         return out | ({"clean": x} if known else {})
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -162,7 +176,7 @@ class RestorationSet:
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
         rows = [self._one(n) for n in range(len(self))]
-        if self.problem == "flash":
+        if self.guide:
             guides = [s for spec in _items(self.guide) for s in _expand(spec)]
             if len(guides) != len(rows):
                 raise errors.UserError(f"{len(guides)} guides for {len(rows)} pictures; give one for each")
@@ -173,9 +187,10 @@ class RestorationSet:
                                            f"{_size(row['observed'])}; the two must show the same frame")
         for row, spec in zip(rows, self.specs, strict=True):
             if row["observed"].shape != rows[0]["observed"].shape:
+                a, b = _size(rows[0]["observed"]), _size(row["observed"])
                 raise errors.UserError(
-                    f"pictures of one set need one size, but {self.specs[0]} is {_size(rows[0]['observed'])} and {spec} is "
-                    f"{_size(row['observed'])}; set size=, e.g. size=256")
+                    f"pictures of one set need one size, but {self.specs[0]} is {a} and {spec} is {b}; set size=, e.g."
+                    " size=256")
         return {k: np.stack([row[k] for row in rows]).astype(np.float32) for k in rows[0]}
 
     def batch(self, i: int, lo: int | None = None, hi: int | None = None) -> dict[str, np.ndarray]:
@@ -200,7 +215,8 @@ def _size(x: np.ndarray) -> str:
 def _items(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """The specs in a comma-separated string or a tuple of such; an existing path may hold commas."""
     texts = (value,) if isinstance(value, str) else tuple(value)
-    out = [s.strip() for t in texts for s in ((t,) if t and Path(t).expanduser().exists() else t.split(",")) if s.strip()]
+    parts = [[t] if t and Path(t).expanduser().exists() else t.split(",") for t in texts]
+    out = [s.strip() for part in parts for s in part if s.strip()]
     if not out:
         raise errors.UserError("no picture given; give files, a folder or builtin:photos/NAME")
     return tuple(out)

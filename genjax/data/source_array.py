@@ -83,7 +83,7 @@ def check_images(x: np.ndarray, name: str) -> np.ndarray:
         raise errors.UserError(f"{name} has shape {x.shape}; pictures are [N, H, W] or [N, H, W, C], none of them 0")
     if x.shape[-1] not in (1, 3):
         hint = ("; it looks like [N, C, H, W], transpose it with x.transpose(0, 2, 3, 1)"
-                if x.shape[1] in (1, 3) else "; pictures have 1 or 3 channels")
+                if x.shape[1] in (1, 3) and x.shape[-1] > 4 else "; pictures have 1 or 3 channels")
         raise errors.UserError(f"{name} has shape {x.shape}{hint}")
     if x.dtype == np.bool_:
         return x.astype(np.uint8) * 255

@@ -116,7 +116,8 @@ def npz(path: str, split: str) -> ArraySource:
     except errors.UserError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
-        raise errors.UserError(f"{file} is not a whole .npz file of plain arrays ({e}); write it with np.savez") from e
+        raise errors.UserError(
+            f"{file} is damaged, cut short, or no .npz file of plain arrays; write it again with np.savez") from e
     x = check_images(arrays[image_key], f"{file}:{image_key}")
     labels = check_labels(arrays[label_key], f"{file}:{label_key}") if label_key else None
     return ArraySource(x, labels, f"npz:{file}:{image_key}")
@@ -159,7 +160,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         except (OSError, EOFError, zlib.error) as e:
             raise errors.UserError(f"{file} is a damaged gzip file ({e}); download it again") from e
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[3] not in (1, 2, 3, 4):
-        raise errors.UserError(f"{file} is not an idx file (first bytes {raw[:4].hex()}); expected 00000801 or 00000803")
+        raise errors.UserError(f"{file} is not an idx file (first bytes {raw[:4].hex()}); expected 0000080N")
     if raw[2] != _IDX_UBYTE:
         raise errors.UserError(f"{file} holds idx type 0x{raw[2]:02x}; only unsigned bytes (0x08) are pictures")
     rank = raw[3]
@@ -170,7 +171,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     want = int(np.prod(shape, dtype=object))
     if len(raw) - head != want:
         raise errors.UserError(
-            f"{file} promises {'x'.join(map(str, shape))} = {want} bytes but holds {len(raw) - head}; download it again")
+            f"{file} promises {'x'.join(map(str, shape))} = {want} bytes but has {len(raw) - head}; download it again")
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
 
 
@@ -191,11 +192,11 @@ def idx(path: str, split: str) -> ArraySource:
         if split not in words:
             raise errors.unknown("split of an idx folder", split, words)
         found = sorted({p for w in words[split] for p in root.glob(f"*{w}-images*idx3*") if p.is_file()})
-        found = [p for p in found if not (p.suffix == ".gz" and p.with_suffix("") in found)]  # both forms: the plain one
+        found = [p for p in found if not (p.suffix == ".gz" and p.with_suffix("") in found)]  # prefer the plain
         if len(found) != 1:
             names = ", ".join(p.name for p in found) or "none"
             raise errors.UserError(
-                f"{root} should hold one {words[split][0]}-images-idx3-ubyte[.gz] file for split {split!r}, found {names};"
+                f"{root} should hold one {words[split][0]}-images-idx3-ubyte[.gz] for split {split!r}, found {names};"
                 " give the file: idx:FILE")
         file = found[0]
     else:

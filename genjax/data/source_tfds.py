@@ -15,8 +15,9 @@ import numpy as np
 from genjax import errors
 
 _HOST = "storage.googleapis.com"  # what every tfds download asks first
-_PREPARE = ("python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='DIR')"
-            ".download_and_prepare(file_format='array_record')\"")
+_PREPARE = ("run, on a machine with a network and TensorFlow, python -c \"import tensorflow_datasets as tfds;"
+            " tfds.builder('{name}', data_dir='DIR')"
+            ".download_and_prepare(file_format='array_record')\" and pass that DIR as data_dir")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class TfdsSource:
 
 def _network() -> bool:
     """Whether a download has a chance: asked first, because tfds itself retries for more than three minutes."""
-    if any(os.environ.get(v) for v in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")):
+    if any(os.environ.get(v) or os.environ.get(v.upper()) for v in ("https_proxy", "http_proxy", "all_proxy")):
         return True  # the proxy resolves names
     try:
         socket.getaddrinfo(_HOST, 443)
@@ -66,7 +67,7 @@ def _builder(tfds: Any, name: str, data_dir: str) -> Any:
         if type(e).__name__ == "DatasetNotFoundError":
             base = name.split("/")[0]
             try:
-                names = tfds.list_builders()
+                names = tfds.list_builders(with_community_datasets=False)
             except Exception:  # the list is only for the hint
                 names = []
             if base not in names:
@@ -74,7 +75,7 @@ def _builder(tfds: Any, name: str, data_dir: str) -> Any:
                 near = errors.nearest(base, names)
                 hint = f"did you mean {near!r}?" if near else f"no such set is registered or prepared in {where}"
                 raise errors.UserError(f"unknown tfds data set {name!r}; {hint}") from e
-        raise errors.UserError(f"tfds cannot open {name!r}: {_first_line(e)}; check the name, config and data_dir") from e
+        raise errors.UserError(f"tfds cannot open {name!r}: {_first_line(e)}; check name, config and data_dir") from e
 
 
 def _first_line(e: BaseException) -> str:
@@ -84,14 +85,14 @@ def _first_line(e: BaseException) -> str:
 
 def _prepare(builder: Any, name: str) -> None:
     """Downloads and writes the set as array_record."""
-    elsewhere = "prepare it where both are there and pass that DIR as data_dir: " + _PREPARE.format(name=name)
+    elsewhere = _PREPARE.format(name=name)
     if not _network():
         raise errors.UserError(
-            f"tfds:{name} is not prepared in {builder.data_dir} and no network is reachable to download it; {elsewhere}")
+            f"tfds:{name} is not prepared in {builder.data_dir} and no network is reachable; {elsewhere}")
     try:
         builder.download_and_prepare(file_format="array_record")
     except ImportError as e:
-        raise errors.UserError(f"preparing tfds:{name} needs a package that is not here ({_first_line(e)}); {elsewhere}") from e
+        raise errors.UserError(f"preparing tfds:{name} needs a missing package ({_first_line(e)}); {elsewhere}") from e
     except Exception as e:  # tfds passes on whatever requests, the generator or the disk raise
         raise errors.UserError(
             f"preparing tfds:{name} failed ({type(e).__name__}: {_first_line(e)}); {elsewhere}") from e
@@ -109,28 +110,27 @@ def open_tfds(name: str, split: str, data_dir: str = "", download: bool = True) 
     Raises:
       UserError: unknown set or split, not prepared and not downloadable, prepared as tfrecord only, no "image".
     """
-    for module, package in (("tensorflow_datasets", "tensorflow-datasets"), ("importlib_resources", "importlib_resources"),
-                            ("array_record", "array_record")):
+    for module in ("tensorflow_datasets", "importlib_resources", "array_record"):
         if importlib.util.find_spec(module) is None:
-            raise errors.UserError(f"tfds:{name} needs the package {package}; pip install {package}")
+            raise errors.UserError(f"tfds:{name} needs the package {module}; pip install {module}")
     import tensorflow_datasets as tfds
 
     if not name:
         raise errors.UserError("tfds: needs the name of a data set, e.g. tfds:mnist")
     builder = _builder(tfds, name, os.path.expanduser(data_dir))
-    if not builder.info.splits:
+    if not builder.is_prepared():  # info.splits may be filled from the network before anything is on disk
         if not download:
             raise errors.UserError(f"tfds:{name} is not prepared in {builder.data_dir}; set download=True or data_dir")
         _prepare(builder, name)
     features = builder.info.features
     if "image" not in features:
-        raise errors.UserError(f"tfds:{name} has no feature 'image' (it has {', '.join(features)}); choose an image set")
+        raise errors.UserError(f"tfds:{name} has no feature 'image' (only {', '.join(features)}); choose an image set")
     try:
         data = builder.as_data_source(split=split)
-    except NotImplementedError as e:
+    except RuntimeError as e:  # tfds: no random access in the formats that are there
         raise errors.UserError(
             f"tfds:{name} is prepared as {builder.info.file_format.value} in {builder.data_dir}, which has no random"
-            " access; prepare it as array_record in another data_dir: " + _PREPARE.format(name=name)) from e
+            " access; for array_record " + _PREPARE.format(name=name)) from e
     except Exception as e:
         raise errors.unknown(f"split of tfds:{name}", split, builder.info.splits) from e
     label = features["label"] if "label" in features else None

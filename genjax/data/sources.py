@@ -1,6 +1,7 @@
 """One string chooses the data: `builtin:NAME`, `tfds:NAME`, `folder:PATH`, `npz:PATH[:KEY]` or `idx:PATH`."""
 
 import inspect
+from pathlib import Path
 
 from genjax import errors
 from genjax.data import source_builtin, source_files
@@ -33,7 +34,9 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
     """
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in KINDS:
-        raise errors.unknown("data source", spec, [f"{k}:{'NAME' if k in ('builtin', 'tfds') else 'PATH'}" for k in KINDS])
+        if spec and Path(spec).is_dir():
+            raise errors.UserError(f"data source {spec!r} names no kind; write folder:{spec}")
+        raise errors.unknown("data source", spec, ["builtin:NAME", "tfds:NAME", "folder:PATH", "npz:PATH", "idx:PATH"])
     if not rest:
         raise errors.UserError(f"data source {spec!r} names nothing; write {kind}:" + (
             "NAME" if kind in ("builtin", "tfds") else "PATH"))

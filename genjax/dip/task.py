@@ -252,7 +252,9 @@ class DeepImagePrior(TaskBase):
         z = jnp.asarray(guide)[:, None] if self.input_kind == "image" else jnp.asarray(extra["z"])
         found = {"last": self._outputs(variables["params"], z), "ema": extra["ema"]}
         if "early" in extra:
-            found["early"] = extra["early"]["output"]
+            # Before the window has filled once there is no choice yet: the average stands in.
+            chosen = np.isfinite(extra["early"]["variance"])[:, None, None, None]
+            found["early"] = np.where(chosen, extra["early"]["output"], found["ema"])
         if "best" in extra:
             found["best"] = extra["best"]["output"]
         return {k: np.clip(np.asarray(v), 0, 1) for k, v in found.items()}
