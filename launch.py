@@ -23,6 +23,15 @@ ROOT = Path(__file__).resolve().parent
 SCALES = ("smoke", "small", "paper")
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, like every other mistake of the user."""
+
+    def error(self, message: str):
+        from genjax.errors import UserError
+
+        raise UserError(f"{message}; python {self.prog} --help explains")
+
+
 def _configured(parser: argparse.ArgumentParser, smoke: bool = True) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
                         help="config file with structural argument, e.g. configs/dip/denoise.py:small")
@@ -33,8 +42,8 @@ def _configured(parser: argparse.ArgumentParser, smoke: bool = True) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line: one subparser per verb."""
-    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="launch.py", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, text: str, json_out: bool = False) -> argparse.ArgumentParser:
@@ -100,9 +109,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         else:
             rest.append(word)
     parser = make_parser()
+    verbs = parser._subparsers._group_actions[0].choices
+    if rest and not rest[0].startswith("-") and rest[0] not in verbs:
+        raise unknown("verb", rest[0], verbs)
     args, extra = parser.parse_known_args(rest)
     if extra:
-        sub = parser._subparsers._group_actions[0].choices[args.verb]
+        sub = verbs[args.verb]
         flags = [s for a in sub._actions for s in a.option_strings if s.startswith("--")]
         raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
     if overrides and not hasattr(args, "config"):
@@ -210,7 +222,10 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT))
     from genjax.errors import UserError
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    terminal = logging.StreamHandler(sys.stderr)
+    # Errors are the one line below (a run's log file has them too), and Orbax logs to "absl" what it then raises.
+    terminal.addFilter(lambda r: r.name != "absl" and not (r.name == "genjax" and r.levelno >= logging.ERROR))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[terminal])
     logging.getLogger("genjax").setLevel(logging.INFO)
     try:
         args, overrides = parse(sys.argv[1:] if argv is None else argv)
@@ -218,14 +233,17 @@ def main(argv: list[str] | None = None) -> int:
             from genjax.core.backend import start
 
             start()
-        return run(args, overrides)
+        code = run(args, overrides)
+        sys.stdout.flush()
+        return code
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
+    except BrokenPipeError:  # `| head` took what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as e:
         where = f" ({e.filename})" if e.filename else ""
         print(f"error: {e.strerror or e}{where}", file=sys.stderr)
-    except BrokenPipeError:
-        os.close(sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

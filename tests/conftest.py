@@ -24,6 +24,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Programs are compiled once per session (or once for all, with GENJAX_CACHE), subprocesses included."""
+    from genjax.core import backend
+
+    os.environ.setdefault("GENJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    backend.start()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository root."""

@@ -5,12 +5,15 @@ works. A snapshot holds what `Task.export` gives, flat `path -> array`, with the
 and is readable without the code that wrote it.
 """
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
 import logging
+import os
 import shutil
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,11 @@ def digest(tree: Any) -> str:
     return h.hexdigest()
 
 
+def _here(tree: Any) -> bool:
+    """Whether this process holds all of the tree."""
+    return all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree))
+
+
 class Checkpoints:
     """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
 
@@ -53,7 +61,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder.resolve(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None),
+                max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None,
+                cleanup_tmp_directories=True),  # a killed run leaves half a checkpoint behind
         )
 
     def steps(self) -> list[int]:
@@ -67,9 +76,10 @@ class Checkpoints:
             return
         # On the CPU the host view aliases the device buffer, which the next step donates: copy first.
         state = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, state)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state),
-                                  meta=ocp.args.JsonSave({"layout": layout(state)}))
-        self._manager.save(step, args=args)
+        meta = {"layout": layout(state), "digest": digest(state) if _here(state) else None}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        with self._writing():
+            self._manager.save(step, args=args)
 
     def restore(self, abstract: Any) -> Any | None:
         """The newest readable checkpoint, placed on the shardings of `abstract`; None when there is none.
@@ -90,6 +100,9 @@ class Checkpoints:
                     step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
                 if int(found.step) != step:
                     raise ValueError(f"holds step {int(found.step)}")
+                # The storage layer does not notice changed bytes in large arrays.
+                if saved.get("digest") and _here(found) and digest(found) != saved["digest"]:
+                    raise ValueError("its arrays are not the ones that were saved")
                 # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
                 return jax.tree.map(lambda x: x.copy(), found)
             except UserError:
@@ -116,13 +129,23 @@ class Checkpoints:
         return (f"the checkpoint in {self.folder} does not fit this config: {len(keys)} arrays differ, first {k}:"
                 f" saved {saved.get(k, 'absent')}, config {wanted.get(k, 'absent')}; use another --workdir")
 
-    def wait(self) -> None:
-        """Blocks until the last save is on disk."""
-        self._manager.wait_until_finished()
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A save fails here, or, as it runs in the background, at the next one or at the end."""
+        try:
+            yield
+        except (OSError, ValueError) as e:
+            reason = next((text for text in (os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EACCES,
+                                                                      errno.EROFS, errno.EIO)) if text in str(e)), None)
+            if reason is None:
+                raise
+            raise UserError(f"cannot write a checkpoint in {self.folder}: {reason}; make room and run the same command"
+                            " again to go on from the last whole one") from None
 
     def close(self) -> None:
         """Waits for the last save and closes."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
         self._manager.close()
 
 
@@ -168,5 +191,6 @@ def load_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with np.load(path, allow_pickle=False) as f:
             meta = json.loads(bytes(f["__meta__"]).decode())
             return unflatten({k: f[k] for k in f.files if k != "__meta__"}), meta
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as e:
-        raise UserError(f"{path} is not a readable genjax snapshot ({e})") from None
+    except Exception as e:  # whatever zip, numpy and json raise on damaged or foreign files
+        reason = (str(e).strip() or type(e).__name__).split("\n")[0][:200]
+        raise UserError(f"{path} is not a readable genjax snapshot ({reason})") from None

@@ -1,8 +1,10 @@
 """Values of a config checked against annotations, from Python files and from the command line alike."""
 
 import ast
+import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -29,10 +31,11 @@ def _fits(value: Any, annotation: Any, text: bool) -> tuple[bool, Any]:
     origin = typing.get_origin(annotation)
     if annotation is str:
         return isinstance(value, str), value
+    given = value
     if text and isinstance(value, str):
         value = _literal(value)
     if annotation in (Any, object):
-        return True, value
+        return True, _tuples(value)
     if annotation in (None, type(None)):
         return value is None, None
     if annotation is bool:
@@ -45,30 +48,48 @@ def _fits(value: Any, annotation: Any, text: bool) -> tuple[bool, Any]:
         ok = isinstance(value, (int, float)) and not isinstance(value, bool)
         return ok, float(value) if ok else value
     if origin in (typing.Union, types.UnionType):
-        # Strings last: every text would fit them.
-        for option in sorted(typing.get_args(annotation), key=lambda a: a is str):
-            ok, out = _fits(value, option, text)
+        # Text fits a string always and a tuple nearly always: strings last, unless there is nothing to split.
+        one = isinstance(value, str) and len(_split(value, tuple[str, ...])) < 2
+        for option in sorted(typing.get_args(annotation), key=lambda a: 2 * (a is str) + 3 * (one and _is_tuple(a))):
+            ok, out = _fits(given, option, text)
             if ok:
                 return True, out
         return False, value
     if origin is typing.Literal:
-        return value in typing.get_args(annotation), value
-    if annotation is tuple or origin in (tuple, list):
+        choices = [c for c in typing.get_args(annotation) for v in (given, value) if type(c) is type(v) and c == v]
+        return bool(choices), choices[0] if choices else value
+    if _is_tuple(annotation):
+        if text and isinstance(given, str):
+            value = _split(given, annotation)
         if not isinstance(value, (list, tuple)):
-            if not text:
-                return False, value
-            value = (value,)
+            return False, value
         args = typing.get_args(annotation)
         if not args:
-            return True, tuple(value)
+            return True, _tuples(value)
         args = (args[0],) * len(value) if args[-1] is Ellipsis or origin is list else args
         parts = [_fits(v, a, False) for v, a in zip(value, args, strict=False)]
         ok = len(args) == len(value) and all(p[0] for p in parts)
         return ok, tuple(p[1] for p in parts)
     # Classes, protocols and library types are built from nodes: here only plain data can be judged.
     if isinstance(value, (bool, int, float, str, tuple, list)):
-        return not (isinstance(annotation, type) and annotation.__module__.startswith("genjax.")), value
+        return not (isinstance(annotation, type) and annotation.__module__.startswith("genjax.")), _tuples(value)
     return True, value
+
+
+def _is_tuple(annotation: Any) -> bool:
+    return annotation in (tuple, list) or typing.get_origin(annotation) in (tuple, list)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, as they come back from JSON."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _is_data(value: Any) -> bool:
+    """Whether JSON can hold the value as it is."""
+    if isinstance(value, tuple):
+        return all(_is_data(v) for v in value)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def coerce(value: Any, annotation: Any, where: str, text: bool = False) -> Any:
@@ -87,12 +108,12 @@ def coerce(value: Any, annotation: Any, where: str, text: bool = False) -> Any:
       UserError: a value of another type, or not one of the choices.
     """
     if isinstance(value, ConfigDict):
-        return value
-    if annotation is tuple and text and isinstance(value, str) and value == "":
-        return ()
-    if text and isinstance(value, str) and typing.get_origin(annotation) is tuple:
-        value = _split(value, annotation)
+        if annotation in (Any, object, dict, Mapping) or typing.get_origin(annotation) in (dict, Mapping):
+            return value
+        raise UserError(f"{where} has no target; write node('module.Name', ...) for the {_name(annotation)} it must be")
     ok, out = _fits(value, annotation, text)
+    if ok and not _is_data(out):
+        raise UserError(f"{where} cannot hold {value!r}: numbers, strings, tuples of them, or a node with a target")
     if ok:
         return out
     if typing.get_origin(annotation) is typing.Literal:
@@ -101,10 +122,10 @@ def coerce(value: Any, annotation: Any, where: str, text: bool = False) -> Any:
 
 
 def _split(value: str, annotation: Any) -> Any:
-    """Comma-separated text for a tuple; items of string tuples need no quotes."""
+    """Comma-separated text for a tuple; items of string tuples need no quotes, commas in brackets do not split."""
     parsed = _literal(value) if value else ()
-    if isinstance(parsed, (tuple, list)):
-        return tuple(parsed)
-    if str in typing.get_args(annotation) and isinstance(parsed, str):
-        return tuple(p for p in value.split(",") if p)
-    return (parsed,)
+    words = parsed if isinstance(parsed, (tuple, list)) else (parsed,)
+    unquoted = str in typing.get_args(annotation) and not all(isinstance(w, str) for w in words)
+    if unquoted or parsed == value:
+        return tuple(p.strip() for p in re.split(r",(?![^(\[{]*[)\]}])", value) if p.strip())
+    return tuple(words)

@@ -8,21 +8,22 @@ that neither the experiment nor any "@name" reads is an error.
 """
 
 import ast
+import contextlib
 import dataclasses
-import functools
-import importlib
 import importlib.util
 import inspect
 import json
+import traceback
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genjax.core.coerce import coerce
+from genjax.core.schema import resolve_target, schema
 from genjax.errors import UserError, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,66 +64,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**out)
 
 
-@functools.cache
-def resolve_target(target: str) -> Any:
-    """The object a dotted path names; a path that does not exist is an error naming the nearest name."""
-    module, _, attr = str(target).rpartition(".")
-    if not module:
-        raise UserError(f"target {target!r} is not a dotted path such as 'package.module.Name'")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as e:
-        if not (e.name and (module == e.name or module.startswith(e.name + "."))):
-            raise
-        raise UserError(f"target {target!r}: no module named {e.name!r}") from None
-    if not hasattr(found, attr):
-        raise unknown(f"target in {module}", attr, [n for n in dir(found) if not n.startswith("_")])
-    return getattr(found, attr)
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One keyword of a target: its annotation and default (`inspect.Parameter.empty` when required)."""
-
-    annotation: Any
-    default: Any
-
-
-@functools.cache
-def schema(target: str) -> dict[str, Field]:
-    """The keywords a target accepts, in order, with annotations and defaults."""
-    obj = resolve_target(target)
-    fn = obj.__init__ if inspect.isclass(obj) else obj
-    try:
-        hints = typing.get_type_hints(obj if dataclasses.is_dataclass(obj) else fn)
-    except NameError:
-        hints = {}
-    factories = {}
-    if dataclasses.is_dataclass(obj):
-        factories = {f.name: f.default_factory for f in dataclasses.fields(obj)
-                     if f.default_factory is not dataclasses.MISSING}
-    # linen's own two fields are not configuration
-    hidden = {"parent", "name"} if inspect.isclass(obj) and issubclass(obj, nn.Module) else set()
-    out = {}
-    for name, p in inspect.signature(obj).parameters.items():
-        if name in hidden or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        default = factories[name]() if name in factories else p.default
-        out[name] = Field(hints.get(name, Any), default)
-    return out
-
-
-def _plain(value: Any, path: str) -> Any:
+def _plain(value: Any) -> Any:
     """A default value as config data: dataclass instances become nodes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        cls = type(value)
-        kwargs = {f: _plain(getattr(value, f), f"{path}.{f}") for f in schema(f"{cls.__module__}.{cls.__name__}")}
-        return node(f"{cls.__module__}.{cls.__name__}", **kwargs)
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(v, path) for v in value)
-    if value is None or isinstance(value, (bool, int, float, str, ConfigDict)):
-        return value
-    raise TypeError(f"{path}: the default {value!r} cannot be written in a config")
+    if dataclasses.is_dataclass(value):
+        name = f"{type(value).__module__}.{type(value).__name__}"
+        return node(name, **{f: _plain(getattr(value, f)) for f in schema(name)})
+    return tuple(_plain(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def is_node(value: Any) -> bool:
@@ -132,10 +79,14 @@ def is_node(value: Any) -> bool:
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:
     with config.ignore_type(), config.unlocked():
+        if key in config:
+            del config[key]  # ConfigDict would turn a tuple back into the list it replaces
         config[key] = value
 
 
 def _expand(config: ConfigDict, path: str, root: ConfigDict) -> None:
+    if not isinstance(config.target, str):
+        raise UserError(f"config.{path}target must be a dotted path in quotes, got {config.target!r}")
     fields = schema(config.target)
     is_root = path == ""
     for key in config.keys():
@@ -146,15 +97,33 @@ def _expand(config: ConfigDict, path: str, root: ConfigDict) -> None:
         if key not in config:
             if field.default is inspect.Parameter.empty:
                 raise UserError(f"config.{where} is missing: {config.target} needs it")
-            _set(config, key, _plain(field.default, where))
+            _set(config, key, _plain(field.default))
         value = config[key]
         if is_node(value):
             _expand(value, f"{where}.", root)
-        elif isinstance(value, str) and value.startswith("@"):
-            if value[1:] not in root:
-                raise unknown(f"reference in config.{where}: top-level key", value[1:], root.keys())
+        elif _is_reference(value):
+            read = _follow(value, root, f"config.{where}")
+            if not is_node(read):
+                coerce(read, field.annotation, f"config.{where} = {value!r}")
         else:
             _set(config, key, coerce(value, field.annotation, f"config.{where}"))
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("@")
+
+
+def _follow(value: str, root: ConfigDict, where: str) -> Any:
+    """What "@name" stands for, through further references."""
+    seen = set()
+    while _is_reference(value):
+        if value[1:] not in root:
+            raise unknown(f"reference in {where}: top-level key", value[1:], set(root.keys()) - {"target"})
+        if value in seen:
+            raise UserError(f"{where}: the reference {value!r} leads back to itself")
+        seen.add(value)
+        value = root[value[1:]]
+    return value
 
 
 def _references(config: ConfigDict) -> set[str]:
@@ -162,9 +131,22 @@ def _references(config: ConfigDict) -> set[str]:
     for value in config.values():
         if isinstance(value, ConfigDict):
             found |= _references(value)
-        elif isinstance(value, str) and value.startswith("@"):
+        elif _is_reference(value):
             found.add(value[1:])
     return found
+
+
+def _refuse_cycles(root: ConfigDict) -> None:
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise UserError("config: references go in a circle: " + " -> ".join((*above, name)))
+        value = root[name]
+        inner = _references(value) if isinstance(value, ConfigDict) else {value[1:]} if _is_reference(value) else ()
+        for other in sorted(inner):
+            visit(other, (*above, name))
+
+    for name in root.keys():
+        visit(name, ())
 
 
 def finalize(config: ConfigDict) -> ConfigDict:
@@ -175,14 +157,23 @@ def finalize(config: ConfigDict) -> ConfigDict:
     """
     if not is_node(config):
         raise UserError("a config's root must come from genjax.core.config.experiment(...)")
+    if config.target != EXPERIMENT:
+        raise UserError(f"config.target must be {EXPERIMENT}, got {config.target!r}")
     _expand(config, "", config)
     for key in config.keys():
-        if is_node(config[key]) and key not in schema(config.target):
+        if key in schema(config.target):
+            continue
+        if is_node(config[key]):
             _expand(config[key], f"{key}.", config)
+        elif _is_reference(config[key]):
+            _follow(config[key], config, f"config.{key}")
+        else:
+            _set(config, key, coerce(config[key], Any, f"config.{key}"))
     read = set(schema(config.target)) | _references(config) | {"target"}
     for key in config.keys():
         if key not in read:
             raise unknown(f"config key {key!r}: nobody reads it; key", key, read - {"target"})
+    _refuse_cycles(config)
     return config.lock()
 
 
@@ -202,26 +193,37 @@ def _parent_of(config: ConfigDict, dotted: str) -> tuple[ConfigDict, str]:
 def override(config: ConfigDict, items: typing.Iterable[str]) -> ConfigDict:
     """Applies `key.path=value` strings to an expanded config, typed by the constructor's annotations.
 
-    Overriding a `target` swaps what is built: keys the new target does not know are dropped, its defaults filled in.
+    Overriding a `target` swaps what is built: values that differ from the old target's defaults stay where the new one
+    has such a key, all others become the new target's defaults; top-level keys that only the old one read are dropped.
 
     Raises:
       UserError: unknown key (names the nearest), or a value of the wrong type.
     """
     items = list(items)
-    for item in sorted(items, key=lambda s: not s.partition("=")[0].endswith("target")):  # targets first
+    def order(item):  # targets first, outer ones before inner ones
+        key = item.partition("=")[0]
+        return (0, key.count(".")) if key.split(".")[-1] == "target" else (1, 0)
+
+    for item in sorted(items, key=order):
         key, eq, text = item.partition("=")
         if not eq:
             raise UserError(f"override {item!r} has no value: write --config.{key}=VALUE")
         parent, last = _parent_of(config, key)
         where = f"config.{key}"
         if last == "target":
-            fields = schema(text)
+            if parent is config:
+                raise UserError(f"config.target is always {EXPERIMENT}; override config.task.target and the like")
+            old, fields = schema(parent.target), schema(text)
             with parent.unlocked():
-                for k in list(parent.keys()):
-                    if k != "target" and k not in fields:
+                for k in [k for k in parent.keys() if k != "target"]:
+                    if k not in fields or (not is_node(parent[k]) and parent[k] == old[k].default):
                         del parent[k]
+            before = _references(config)
             _set(parent, "target", text)
             _expand(parent, key[: -len("target")], config)
+            with config.unlocked():
+                for k in before - _references(config) - set(schema(config.target)):
+                    del config[k]
         elif is_node(parent[last]):
             raise UserError(f"{where} is a node; override one of its keys ({', '.join(parent[last].keys())})")
         else:
@@ -248,30 +250,64 @@ def list_configs() -> list[str]:
 
 
 def load_module(path: Path) -> types.ModuleType:
-    """Imports a Python file by path; a syntax error in it is a one-line error."""
+    """Imports a Python file by path; a mistake in it is a one-line error."""
     spec = importlib.util.spec_from_file_location("genjax_file_" + path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _mistakes_in(path):
         spec.loader.exec_module(module)
-    except SyntaxError as e:
-        raise UserError(f"{path}:{e.lineno}: {e.msg}") from None
     return module
+
+
+@contextlib.contextmanager
+def _mistakes_in(path: Path) -> Iterator[None]:
+    """Turns what the file's own lines raise into one line; what genjax raises keeps its traceback."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as e:
+        raise UserError(f"{e.filename or path}:{e.lineno or 1}: {e.msg}") from None
+    except Exception as e:
+        frames = traceback.extract_tb(e.__traceback__)
+        lines = [f.lineno for f in frames if f.filename == str(path)]
+        if not lines or Path(frames[-1].filename).is_relative_to(ROOT / "genjax"):
+            raise
+        raise UserError(f"{path}:{lines[-1]}: {type(e).__name__}: {e}") from None
 
 
 def load(spec: str, overrides: typing.Iterable[str] = ()) -> ConfigDict:
     """Loads, checks, expands and overrides a config; `spec` is a config file with argument or a `config.json`."""
     path, arg = find_config(spec)
     if path.suffix == ".json":
-        return override(finalize(from_json(path.read_text())), overrides)
+        if arg:
+            raise UserError(f"{path} is a resolved config and takes no structural argument {arg!r}")
+        return override(read_json(path), overrides)
     module = load_module(path)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{path} defines no get_config(arg)")
-    return override(finalize(module.get_config(arg)), overrides)
+    try:
+        inspect.signature(module.get_config).bind(arg)
+    except (AttributeError, TypeError):
+        raise UserError(f"{path} defines no get_config(arg)") from None
+    with _mistakes_in(path):
+        config = module.get_config(arg)
+    return override(finalize(config), overrides)
+
+
+def read_json(path: Path) -> ConfigDict:
+    """The config saved in a file by `to_json`, finalized and locked."""
+    try:
+        return finalize(from_json(path.read_text()))
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the saved config is not text") from None
 
 
 def describe(path: Path) -> str:
     """The first line of a config's or figure's docstring, read without importing it."""
-    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    try:
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    except (SyntaxError, ValueError) as e:
+        return f"(not readable: {e})"
     return doc.split("\n")[0]
 
 
@@ -288,10 +324,9 @@ def from_json(text: str) -> ConfigDict:
         return tuple(plain(v) for v in value) if isinstance(value, list) else value
 
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as e:
+        return plain(json.loads(text))
+    except (ValueError, RecursionError) as e:  # not JSON, or keys that no config has
         raise UserError(f"the saved config is not readable JSON ({e})") from None
-    return plain(data)
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -333,8 +368,14 @@ def build(config: Any, root: ConfigDict | None = None, path: str = "config", _ca
         return cache[name]
     if not is_node(config):
         return config
-    fields = schema(config.target)
-    kwargs = {k: build(config[k], root, f"{path}.{k}", cache) for k in fields}
+    kwargs = {}
+    for k, field in schema(config.target).items():
+        kwargs[k] = value = build(config[k], root, f"{path}.{k}", cache)
+        kind = field.annotation
+        judged = kind is not Any and isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
+        source = _follow(config[k], root, path) if _is_reference(config[k]) else config[k]
+        if judged and is_node(source) and not isinstance(value, kind):
+            raise UserError(f"{path}.{k} must be a {kind.__name__}; {source.target} makes a {type(value).__name__}")
     try:
         return resolve_target(config.target)(**kwargs)
     except UserError as e:

@@ -37,10 +37,11 @@ def listing() -> list[dict[str, str]]:
 def listing_text(rows: list[dict[str, str]]) -> str:
     """The listing for people."""
     wide = max(len(r["name"]) for r in rows)
-    verbs = {"config": "train --config", "figure": "reproduce", "bench": "bench"}
+    verbs = {"config": ("configs", "train --config"), "figure": ("figures", "reproduce"),
+             "bench": ("benchmarks", "bench")}
     lines = []
-    for kind, command in verbs.items():
-        lines.append(f"{kind}s (python launch.py {command} NAME)")
+    for kind, (plural, command) in verbs.items():
+        lines.append(f"{plural} (python launch.py {command} NAME)")
         lines += [f"  {r['name']:{wide}}  {r['about']}" for r in rows if r["kind"] == kind]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ rule is matched with `re.search`, so `decoder/kernel` rules its optimiser state 
 
 import ast
 import dataclasses
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ def parse_rule(text: str) -> tuple[str, str, Rule]:
       UserError: not of that form, a bad regex, an unknown rule, wrong arguments, or an unknown mesh axis.
     """
     pattern, arrow, call = (part.strip() for part in text.partition("->"))
-    if not arrow:
+    if not arrow or not pattern:
         raise UserError(f"sharding rule {text!r} is not of the form 'regex -> rule', e.g. '.* -> replicate'")
     try:
         re.compile(pattern)
@@ -95,18 +96,26 @@ def parse_rule(text: str) -> tuple[str, str, Rule]:
     name = call.partition("(")[0].strip()
     if name not in RULES:
         raise unknown(f"sharding rule in {text!r}:", name, RULES)
+    signature = inspect.signature(RULES[name])
     try:
         tree = ast.parse(call if "(" in call else call + "()", mode="eval").body
-        args = [a.id if isinstance(a, ast.Name) else ast.literal_eval(a) for a in tree.args]
-        kwargs = {k.arg: k.value.id if isinstance(k.value, ast.Name) else ast.literal_eval(k.value)
-                  for k in tree.keywords}
-        rule = RULES[name](*args, **kwargs)
-    except (SyntaxError, ValueError, TypeError, AttributeError) as e:
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+            raise ValueError(f"write {name}{signature}")
+        bound = signature.bind(*map(_argument, tree.args), **{str(k.arg): _argument(k.value) for k in tree.keywords})
+    except (SyntaxError, ValueError, TypeError) as e:
         raise UserError(f"sharding rule {text!r}: {e}") from None
-    for axis in [a for a in [*args, *kwargs.values()] if isinstance(a, str)]:
-        if axis not in AXES:
-            raise unknown(f"mesh axis in sharding rule {text!r}:", axis, AXES)
-    return pattern, call, rule
+    for key, value in bound.arguments.items():
+        wanted = signature.parameters[key].annotation
+        if type(value) is not wanted:
+            raise UserError(f"sharding rule {text!r}: {key} must be {wanted.__name__}, got {value!r}")
+        if wanted is str and value not in AXES:
+            raise unknown(f"mesh axis in sharding rule {text!r}:", value, AXES)
+    return pattern, call, RULES[name](*bound.args, **bound.kwargs)
+
+
+def _argument(tree: ast.expr) -> Any:
+    """An argument of a rule: a literal, or an axis with or without quotes."""
+    return tree.id if isinstance(tree, ast.Name) else ast.literal_eval(tree)
 
 
 def path_str(path: tuple) -> str:
@@ -118,15 +127,19 @@ def tree_shardings(tree: Any, rules: Sequence[str], mesh: Mesh) -> Any:
     """A `NamedSharding` per leaf of an abstract tree.
 
     Raises:
-      UserError: a rule that matches no leaf, or a leaf that no rule matches.
+      UserError: a rule that matches no leaf or only leaves that rules before it match, or a leaf that no rule matches.
     """
     parsed = [parse_rule(r) for r in rules]
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     paths = [path_str(p) for p, _ in leaves]
-    for pattern, call, _ in parsed:
-        if not any(re.search(pattern, p) for p in paths):
+    for i, (pattern, call, _) in enumerate(parsed):
+        found = [p for p in paths if re.search(pattern, p)]
+        if not found:
             raise UserError(f"sharding rule '{pattern} -> {call}' matches none of the {len(paths)} arrays;"
                             f" paths look like {paths[min(1, len(paths) - 1)]!r} (see the plan verb)")
+        if all(any(re.search(before, p) for before, _, _ in parsed[:i]) for p in found):
+            raise UserError(f"sharding rule '{pattern} -> {call}' is never reached: the rules before it match all its"
+                            f" {len(found)} arrays; the first match wins, so put it earlier in config.sharding")
 
     def choose(path, leaf):
         name = path_str(path)

@@ -155,10 +155,9 @@ class BatchStatNorm(nn.Module):
         return out if isinstance(x, (tuple, list)) else out[0]
 
     def _one(self, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.act == "leaky_relu":
-            return batch_norm_leaky_relu(wide, scale, bias, eps=self.eps).astype(x.dtype)
-        return activation(self.act)(batch_norm(wide, scale, bias, eps=self.eps)).astype(x.dtype)
+            return batch_norm_leaky_relu(x, scale, bias, eps=self.eps)
+        return activation(self.act)(batch_norm(x, scale, bias, eps=self.eps))
 
 
 class InstanceNorm(nn.Module):

@@ -197,13 +197,11 @@ def _winograd_weights(x, y, g):
     tiles = [_pad_or_crop(u, ((top, bottom), (0, 0))) for u in tiles]
     yp = _pad_or_crop(y, ((0, 0), (0, count * _M - q))).reshape(n, p, count, _M, o)
     spread = lax.optimization_barrier(_mix(_A, [yp[:, :, :, m] for m in range(_M)]))
-    # transposed once here, so that each product below reads both sides along its rows
-    spread = [lax.optimization_barrier(v.reshape(-1, o).T) for v in spread]
     products = [
-        jnp.stack([v @ u[:, k : k + p].reshape(n * p * count, -1) for k in range(g.kernel[0])])
+        jnp.stack([_contract(u[:, k : k + p], v) for k in range(g.kernel[0])])
         for u, v in zip(tiles, spread, strict=True)
     ]
-    return jnp.stack(_mix(_G.T, products), 1).swapaxes(2, 3)
+    return jnp.stack(_mix(_G.T, products), 1)
 
 
 KERNELS = {"F": forward, "D": data_gradient, "W": weight_gradient}

@@ -75,7 +75,14 @@ def avg_pool2x(x):
 
 def max_pool2x(x):
     """Maximum over 2 x 2 blocks, [N,H,W,C] -> [N,H//2,W//2,C]; an odd last row or column is dropped (as in torch)."""
-    return _blocks(x, "max_pool2x").max((2, 4))
+    height, width = _blocks(x, "max_pool2x").shape[1:4:2]
+    x = x[:, : 2 * height, : 2 * width]
+    # By comparison, not `max`: the gradient of a reduction looks for x == max, and under jit the two sides may be
+    # computed with different rounding, which loses gradient.
+    a, b = x[:, ::2], x[:, 1::2]
+    x = jnp.where(b > a, b, a)
+    a, b = x[:, :, ::2], x[:, :, 1::2]
+    return jnp.where(b > a, b, a)
 
 
 # ---------------------------------------------------------------- resizing by separable matrices

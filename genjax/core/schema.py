@@ -1,0 +1,86 @@
+"""The schema of a config node: what a target is called and which keywords its constructor takes."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+import typing
+from typing import Any
+
+from flax import linen as nn
+
+from genjax.errors import UserError, unknown
+
+
+@functools.cache
+def resolve_target(target: str) -> Any:
+    """The object a dotted path names; a path that does not exist is an error naming the nearest name."""
+    module, _, attr = target.rpartition(".")
+    if not module or not all(part.isidentifier() for part in target.split(".")):
+        raise UserError(f"target {target!r} is not a dotted path such as 'package.module.Name'")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        if not (e.name and (module == e.name or module.startswith(e.name + "."))):
+            raise
+        parent, _, last = e.name.rpartition(".")
+        inside = getattr(importlib.import_module(parent), "__path__", ()) if parent else ()
+        if not inside:
+            raise UserError(f"target {target!r}: no module named {e.name!r}") from None
+        names = [m.name for m in pkgutil.iter_modules(inside)]
+        raise unknown(f"module in target {target!r}:", last, names) from None
+    if not hasattr(found, attr):
+        raise unknown(f"target in {module}", attr, [n for n in dir(found) if not n.startswith("_")])
+    return getattr(found, attr)
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One keyword of a target: its annotation and default (`inspect.Parameter.empty` when required)."""
+
+    annotation: Any
+    default: Any
+
+
+@functools.cache
+def schema(target: str) -> dict[str, Field]:
+    """The keywords a target accepts, in order, with annotations and defaults.
+
+    A default that JSON cannot hold (a function, a dtype) stays the constructor's own: its keyword is no config key.
+    """
+    obj = resolve_target(target)
+    if not callable(obj):
+        raise UserError(f"target {target!r} is a {type(obj).__name__}, not a class or function")
+    fn = obj.__init__ if inspect.isclass(obj) else obj
+    try:
+        hints = typing.get_type_hints(obj if dataclasses.is_dataclass(obj) else fn)
+    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can follow
+        hints = {}
+    factories = {}
+    if dataclasses.is_dataclass(obj):
+        factories = {f.name: f.default_factory for f in dataclasses.fields(obj)
+                     if f.default_factory is not dataclasses.MISSING}
+    # linen's own two fields are not configuration
+    hidden = {"parent", "name"} if inspect.isclass(obj) and issubclass(obj, nn.Module) else set()
+    try:
+        parameters = inspect.signature(obj).parameters
+    except ValueError:
+        raise UserError(f"target {target!r} does not say which keywords it takes; wrap it in a function") from None
+    out = {}
+    for name, p in parameters.items():
+        if name in hidden or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        default = factories[name]() if name in factories else p.default
+        if default is not p.empty and not is_data(default):
+            continue
+        out[name] = Field(hints.get(name, Any), default)
+    return out
+
+
+def is_data(value: Any) -> bool:
+    """Whether a default can be written in a config: plain values, tuples of them, or a dataclass (a node)."""
+    if isinstance(value, (list, tuple)):
+        return all(is_data(v) and not dataclasses.is_dataclass(v) for v in value)
+    return value is None or isinstance(value, (bool, int, float, str)) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type))

@@ -1,0 +1,67 @@
+"""The README stays true: every launch.py command in it runs (in its smoke form), every file and verb it names exists."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+import launch
+from genjax.core import inspect
+from genjax.viz.grid import save_png
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = sorted({m[1].strip() for line in LINES for m in re.finditer(r"python launch\.py ([^&]*)", line)})
+
+
+def smoke_form(command: str, folder) -> list[str]:
+    words = shlex.split(command)
+    if words[0] == "train":
+        return [*words, "--smoke", "--workdir", str(folder / "run"), "--quiet"]
+    if words[0] == "reproduce":
+        return [*words, "--scale", "smoke", "--workdir", str(folder / "figure"), "--quiet"]
+    if words[0] in ("plan", "bench"):
+        return [*words, "--smoke"]
+    return words
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("photo.png", "a.png", "b.png", "c.png"):
+        save_png(tmp_path / name, rng.uniform(size=(64, 64, 3)))
+    assert launch.main(smoke_form(command, tmp_path)) == 0, capsys.readouterr().err
+
+
+def test_opening_commands_are_the_ones_ci_runs():
+    first, second = (b.strip() for b in BLOCKS[:2])
+    assert first.endswith(".venv/bin/python launch.py reproduce dip/restoration")
+    assert second.endswith(".venv/bin/python -m pytest")
+    assert "python -m pytest" in (ROOT / ".ci" / "run").read_text()
+    for block in (first, second):
+        assert block.startswith("python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && ")
+
+
+def test_every_config_and_figure_is_in_the_table():
+    for row in inspect.listing():
+        assert row["name"] in README, f"README names no {row['kind']} {row['name']}"
+
+
+def test_named_files_exist():
+    for name in re.findall(r"`([\w./]+\.(?:py|txt|toml))`", README):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.slow
+def test_first_command_as_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(["reproduce", "dip/restoration", "--quiet"]) == 0
+    assert "report: " in capsys.readouterr().out
