@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -185,9 +186,13 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
             print("\n".join(f"{k:24} {v}" for k, v in row.items()))
         write_json(args.json, row)
     elif args.verb == "reproduce":
-        from genjax.core import figure
+        from genjax.core import figure, train
 
-        found = figure.reproduce(args.figure, args.scale, args.workdir, args.images, args.quiet)
+        try:
+            found = figure.reproduce(args.figure, args.scale, args.workdir, args.images, args.quiet)
+        except train.Preempted:
+            print("interrupted and saved; run the same command again to go on", file=sys.stderr)
+            return train.PREEMPTED_EXIT
         if args.json != "-":
             print(figure.text(found))
         write_json(args.json, found.rows)
@@ -223,8 +228,10 @@ def main(argv: list[str] | None = None) -> int:
     from genjax.errors import UserError
 
     terminal = logging.StreamHandler(sys.stderr)
-    # Errors are the one line below (a run's log file has them too), and Orbax logs to "absl" what it then raises.
-    terminal.addFilter(lambda r: r.name != "absl" and not (r.name == "genjax" and r.levelno >= logging.ERROR))
+    # Errors are the one line below (a run's log file has them too), and Orbax logs to these two what it then raises.
+    terminal.addFilter(lambda r: r.name not in ("absl", "asyncio")
+                       and not (r.name == "genjax" and r.levelno >= logging.ERROR))
+    logging.raiseExceptions = False  # a log that cannot be written (the disk is full) is no news of its own
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[terminal])
     logging.getLogger("genjax").setLevel(logging.INFO)
     try:
@@ -250,5 +257,14 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
+def _in_background(report):
+    """A hook for exceptions in threads: a writer (Orbax, tensorboardX) that fails there fails in `main` too."""
+    def hook(args):
+        if not isinstance(args.exc_value, (OSError, RuntimeError)):
+            report(args)
+    return hook
+
+
 if __name__ == "__main__":
+    sys.unraisablehook, threading.excepthook = map(_in_background, (sys.__unraisablehook__, threading.__excepthook__))
     sys.exit(main())

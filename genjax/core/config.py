@@ -213,12 +213,11 @@ def override(config: ConfigDict, items: typing.Iterable[str]) -> ConfigDict:
         if last == "target":
             if parent is config:
                 raise UserError(f"config.target is always {EXPERIMENT}; override config.task.target and the like")
-            old, fields = schema(parent.target), schema(text)
+            old, fields, before = schema(parent.target), schema(text), _references(config)
             with parent.unlocked():
                 for k in [k for k in parent.keys() if k != "target"]:
                     if k not in fields or (not is_node(parent[k]) and parent[k] == old[k].default):
                         del parent[k]
-            before = _references(config)
             _set(parent, "target", text)
             _expand(parent, key[: -len("target")], config)
             with config.unlocked():

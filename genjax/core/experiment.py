@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import re
 from typing import Any
 
@@ -15,9 +16,11 @@ from genjax.core.task import Task
 from genjax.errors import UserError
 
 _SUFFIX = {"": 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
-_DURATION = re.compile(r"^\s*([0-9.]+)\s*(Ki|Mi|k|M|)\s*(steps?|images?|epochs?|)\s*$")
+_DURATION = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(Ki|Mi|k|M|)\s*(steps?|images?|epochs?|)\s*$")
 
 Duration = int | str
+
+DATA = ("batch", "batch_size", "constant", "element_spec", "__len__")  # what the loop reads of a data set
 
 
 def to_steps(value: Duration, batch_size: int, dataset_size: int, where: str) -> int:
@@ -89,12 +92,21 @@ class Experiment:
     smoke: tuple[str, ...] = ()
 
     def __post_init__(self):
+        lacks = [n for n in DATA if inspect.getattr_static(self.data, n, None) is None]
+        if lacks:
+            raise UserError(f"config.data builds a {type(self.data).__name__}: it lacks {', '.join(lacks)}")
+        if self.data.batch_size < 1:
+            raise UserError(f"config.data: a batch needs at least 1 element, got {self.data.batch_size}")
         if not isinstance(self.task, Task):
             raise UserError(f"config.task builds a {type(self.task).__name__}: it lacks methods of the Task protocol")
         if self.train.steps_per_call < 1:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
         if self.train.keep < 1:
             raise UserError(f"config.train.keep must be at least 1, got {self.train.keep}")
+
+    def lengths(self) -> tuple[int, dict[str, int]]:
+        """The steps of the run, and between logs, saves, previews and evaluations."""
+        return self.steps("steps"), {n: self.steps(f"{n}_every") for n in ("log", "save", "preview", "eval")}
 
     def steps(self, name: str) -> int:
         """A duration of `train` in steps."""

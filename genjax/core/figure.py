@@ -87,6 +87,9 @@ class FigureRun:
         """Trains `config` with `overrides` in `runs/<case>`, or takes up what is there.
 
         At smoke scale the config's smoke form is trained.
+
+        Raises:
+          SystemExit: a signal ended the run; it is saved, and the same command goes on.
         """
         loaded = config_lib.load(config)
         overrides = list(overrides)
@@ -100,7 +103,8 @@ class FigureRun:
         log.info("%s: %s (%s)", number, case, config)
         outcome = train_lib.train(loaded, str(folder.path), self.quiet)
         if outcome.preempted:
-            raise KeyboardInterrupt
+            log.warning("saved at step %d; run the same command again to go on", outcome.step)
+            raise SystemExit(train_lib.PREEMPTED_EXIT)
         self._runs.append((case, outcome.seconds, outcome.step))
         variables, _ = load_snapshot(folder.newest_snapshot())
         return Result(folder, config_lib.build(loaded), variables, outcome.metrics, outcome.seconds)
@@ -179,7 +183,9 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
     draw = load_figure(name)
     if images is not None and not Path(images).exists():
         raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures")
-    folder = Path(workdir) if workdir else Path("runs") / "figures" / f"{name.replace('/', '-')}-{scale}"
+    # Pictures of one's own have a folder of their own: a run never goes on with another picture.
+    own = "-" + re.sub(r"[^\w.=-]+", "_", Path(images).resolve().stem) if images else ""
+    folder = Path(workdir) if workdir else Path("runs") / "figures" / f"{name.replace('/', '-')}-{scale}{own}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -47,10 +47,11 @@ class RunFolder:
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"--workdir {self.path} is a file; name a folder")
-            if self.path.is_dir() and not self.config_file.exists() and any(self.path.iterdir()):
-                raise UserError(f"--workdir {self.path} holds other files and no run; name an empty or new folder")
-            for folder in (self.path, self.samples, self.snapshots):
-                folder.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir() and not self.config_file.exists():
+                # A run killed while it wrote its first file leaves that file's temporary.
+                if any(not p.name.startswith(".config-") for p in self.path.iterdir()):
+                    raise UserError(f"--workdir {self.path} holds other files and no run; name an empty or new folder")
+            self.path.mkdir(parents=True, exist_ok=True)
             if self.config_file.exists():
                 changed = config_lib.diff(self.config(), config)
                 fixed = [k for k in changed if not k.startswith(FREE)]
@@ -62,6 +63,11 @@ class RunFolder:
             write_file(self.config_file, config_lib.to_json(config))
             for mark in MARKS:
                 (self.path / mark).unlink(missing_ok=True)
+            for folder in (self.path, self.samples, self.snapshots):
+                folder.mkdir(exist_ok=True)
+                for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
+                    if litter.is_file():
+                        litter.unlink(missing_ok=True)
         except OSError as e:
             raise UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; choose another --workdir"
                             ) from None
@@ -70,7 +76,7 @@ class RunFolder:
         """The resolved config of the run, finalized and locked."""
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is not a run folder: it has no config.json")
-        return config_lib.finalize(config_lib.from_json(self.config_file.read_text()))
+        return config_lib.read_json(self.config_file)
 
     def mark(self, name: str, **info: Any) -> None:
         """Writes DONE, FAILED or PREEMPTED."""
@@ -82,9 +88,10 @@ class RunFolder:
             file = self.path / name
             if file.exists():
                 try:
-                    return name.lower(), json.loads(file.read_text())
+                    info = json.loads(file.read_text())
                 except ValueError:
-                    return name.lower(), {}
+                    info = {}
+                return name.lower(), info if isinstance(info, dict) else {}
         return "running", {}
 
     def newest_snapshot(self) -> Path:

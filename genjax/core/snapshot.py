@@ -10,9 +10,10 @@ import numpy as np
 
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
-from genjax.core.checkpoint import load_snapshot
+from genjax.core.checkpoint import flat, layout, load_snapshot
 from genjax.core.record import save_previews
 from genjax.core.run import RunFolder, environment
+from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz import jsonl
 
@@ -21,8 +22,22 @@ def _open(run: str, snapshot: str | None):
     folder = RunFolder(run)
     config = folder.config()
     path = Path(snapshot) if snapshot else folder.newest_snapshot()
-    variables, meta = load_snapshot(path)
-    return folder, config_lib.build(config), jax.tree.map(jax.numpy.asarray, variables), meta, path
+    found, meta = load_snapshot(path)
+    experiment = config_lib.build(config)
+    return folder, experiment, _fitted(found, experiment, path), meta, path
+
+
+def _fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:
+    """The snapshot's arrays in the structure the task exports (an npz keeps neither tuples nor empty parts)."""
+    wanted = jax.eval_shape(lambda: experiment.task.export(
+        experiment.task.init(rng_lib.stream(0, "init"), experiment.data.element_spec)))
+    saved, needed = layout(found), layout(wanted)
+    for name in sorted(saved | needed):
+        if saved.get(name) != needed.get(name):
+            raise UserError(f"{path} does not fit this run's config: {name} is {saved.get(name, 'absent')} there,"
+                            f" {needed.get(name, 'absent')} here; give a snapshot of this run")
+    arrays = flat(found)
+    return jax.tree_util.tree_map_with_path(lambda p, _: jax.numpy.asarray(arrays[path_str(p)]), wanted)
 
 
 def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None) -> Path:

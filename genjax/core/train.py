@@ -5,6 +5,7 @@ step, then log. Keys are `fold_in(root, i)` and batch i is a pure function of (s
 alone and N steps equal k steps + kill + resume + (N - k) steps, bit for bit on the same topology.
 """
 
+import contextlib
 import dataclasses
 import logging
 import signal
@@ -28,6 +29,10 @@ from genjax.errors import UserError
 log = logging.getLogger("genjax")
 
 PREEMPTED_EXIT = 75  # EX_TEMPFAIL: "run the same command again and it goes on"
+
+
+class Preempted(Exception):
+    """A signal ended a run inside a longer job (a figure); the run is saved and goes on when started again."""
 
 
 class TrainingFailure(UserError):
@@ -74,37 +79,37 @@ class _Loop:
     def __init__(self, config: ConfigDict, programs: Programs, folder: RunFolder, quiet: bool):
         self.config, self.programs, self.folder = config, programs, folder
         self.experiment: Experiment = programs.experiment
-        self.total = self.experiment.steps("steps")
-        self.every = {n: self.experiment.steps(f"{n}_every") for n in ("log", "save", "preview", "eval")}
+        self.total, self.every = self.experiment.lengths()
         self.saver = Checkpoints(folder.checkpoints, self.experiment.train.keep)
         state = self.saver.restore(self.programs.abstract)
         self.resumed = state is not None
         self.state = state if self.resumed else self.programs.init()
         self.start = self.step = int(self.state.step)
-        self.record = Recorder(folder, self.total, self.start, quiet)
+        self.quiet = quiet
         self.pending: deque = deque()
         self.metrics: dict[str, Any] = {}
         self.stopped = False
 
-    def run(self) -> Outcome:
+    def run(self, signals: _Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
         began = time.time()
+        # Opened here: it drops the rows after the restored step, and a finished run keeps all of them.
+        self.record = Recorder(self.folder, self.total, self.start, self.quiet)
         if self.resumed:
             log.info("resuming %s at step %d of %d", self.folder.path, self.step, self.total)
-        with _Signals() as signals:
-            while True:
-                self._old_state_events()
-                if signals.got is not None and self.step < self.total:
-                    return self._end(began, preempted=True)
-                if self.step >= self.total or self.stopped:
-                    return self._end(began, preempted=False)
-                count = self._until_next_event()
-                batch = self.programs.put(self.step, count)
-                self.state, metrics = self.programs.step(self.state, batch, count)
-                self.pending.append((self.step, count, metrics))
-                self.step += count
-                # One call stays in flight while the one before it is fetched: the device never waits for the log.
-                self._drain(keep=1)
+        while True:
+            self._old_state_events()
+            if signals.got is not None and self.step < self.total:
+                return self._end(began, preempted=True)
+            if self.step >= self.total or self.stopped:
+                return self._end(began, preempted=False)
+            count = self._until_next_event()
+            batch = self.programs.put(self.step, count)
+            self.state, metrics = self.programs.step(self.state, batch, count)
+            self.pending.append((self.step, count, metrics))
+            self.step += count
+            # One call stays in flight while the one before it is fetched: the device never waits for the log.
+            self._drain(keep=1)
 
     def _due(self, name: str) -> bool:
         every = self.every[name]
@@ -202,22 +207,28 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False) -> Outcome:
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
     """
     folder = RunFolder(workdir)
-    programs = Programs(config_lib.build(config))  # the config's own errors come before anything is written
+    experiment = config_lib.build(config)
+    experiment.lengths()  # the config's own errors come before anything is written
+    programs = Programs(experiment)
     was, info = folder.state()
     folder.create(config)
     handler = log_to(folder)
     try:
-        loop = _Loop(config, programs, folder, quiet)
-        if was == "done" and loop.step >= loop.total:
-            log.info("%s is already done (%d steps)", folder.path, loop.step)
-            folder.mark("DONE", **info)
-            return Outcome(loop.state, loop.step, False, info["metrics"], info["seconds"])
-        return loop.run()
+        with _Signals() as signals:  # from here on: restoring and compiling take seconds
+            loop = _Loop(config, programs, folder, quiet)
+            if was == "done" and loop.step >= loop.total:
+                log.info("%s is already done (%d steps)", folder.path, loop.step)
+                folder.mark("DONE", **info)
+                loop.saver.close()
+                return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
+            return loop.run(signals)
     except UserError as e:
         log.error("%s", e)
         if not (folder.path / "FAILED").exists():
-            folder.mark("FAILED", reason=str(e))
+            with contextlib.suppress(UserError):  # a full disk has no room for the mark either
+                folder.mark("FAILED", reason=str(e))
         raise
     finally:
         logging.getLogger("genjax").removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()

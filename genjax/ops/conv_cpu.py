@@ -171,37 +171,46 @@ def _winograd_pays(kernel, n, out, i, o, dtype):
     return kernel[1] == _R and dtype == jnp.float32 and min(i, o) >= 32 and out[1] >= 16 and n * out[0] * out[1] >= 4096
 
 
-def _tiles(x, pads, q):
-    """B^T applied to the overlapping six-pixel tiles of each row: six arrays [N,H,tiles,I]."""
-    tiles = -(-q // _M)
-    left, right = pads
-    right += tiles * _M + _R - 1 - (x.shape[2] + left + right)
-    xp = lax.optimization_barrier(_pad_or_crop(x, ((0, 0), (left, right))))
-    cols = [lax.slice_in_dim(xp, k, k + _M * (tiles - 1) + 1, _M, axis=2) for k in range(_M + _R - 1)]
-    return lax.optimization_barrier(_mix(_BT, cols)), tiles
+def _tiles(x, pads, size, axis):
+    """B^T applied to the overlapping six-pixel tiles along `axis`: six arrays that have tiles in its place."""
+    count = -(-size // _M)
+    (lo, hi), span = pads, count * _M + _R - 1
+    hi = span - x.shape[axis] - lo
+    both = ((lo, hi), (0, 0)) if axis == 1 else ((0, 0), (lo, hi))
+    xp = _pad_or_crop(x, both)
+    return _mix(_BT, [lax.slice_in_dim(xp, k, span - _R - _M + 2 + k, _M, axis=axis) for k in range(_M + _R - 1)])
+
+
+def _spread(y, axis):
+    """A applied to the disjoint four-pixel tiles along `axis`: six arrays that have tiles in its place."""
+    short = -y.shape[axis] % _M
+    y = _pad_or_crop(y, ((0, short), (0, 0)) if axis == 1 else ((0, 0), (0, short)))
+    y = y.reshape(*y.shape[:axis], -1, _M, *y.shape[axis + 1 :])
+    return _mix(_A, [lax.index_in_dim(y, m, axis + 1, keepdims=False) for m in range(_M)])
 
 
 def _winograd_forward(x, w, pads):
     q = x.shape[2] + sum(pads[1]) - _R + 1
-    tiles, _ = _tiles(x, pads[1], q)
     kernels = _mix(_G, [w[:, l : l + 1] for l in range(_R)])
-    products = [_conv(u, v, 1, (pads[0], (0, 0))) for u, v in zip(tiles, kernels, strict=True)]
+    products = [
+        _conv(u, v, 1, (pads[0], (0, 0))) for u, v in zip(_tiles(x, pads[1], q, 2), kernels, strict=True)
+    ]
     y = jnp.stack(_mix(_A.T, products), 3)
     return y.reshape(*y.shape[:2], -1, y.shape[4])[:, :, :q]
 
 
 def _winograd_weights(x, y, g):
-    n, p, q, o = y.shape
-    tiles, count = _tiles(x, g.pads[1], q)
-    top, bottom = g.pads[0]
-    tiles = [_pad_or_crop(u, ((top, bottom), (0, 0))) for u in tiles]
-    yp = _pad_or_crop(y, ((0, 0), (0, count * _M - q))).reshape(n, p, count, _M, o)
-    spread = lax.optimization_barrier(_mix(_A, [yp[:, :, :, m] for m in range(_M)]))
-    products = [
-        jnp.stack([_contract(u[:, k : k + p], v) for k in range(g.kernel[0])])
-        for u, v in zip(tiles, spread, strict=True)
-    ]
-    return jnp.stack(_mix(_G.T, products), 1)
+    (p, q), k = g.out, g.kernel[0]
+    columns = []
+    for u, v in zip(_tiles(x, g.pads[1], q, 2), _spread(y, 2), strict=True):
+        if k == _R:
+            tiles = zip(_tiles(u, g.pads[0], p, 1), _spread(v, 1), strict=True)
+            taps = _mix(_G.T, [_contract(a, b) for a, b in tiles])
+        else:
+            u = _pad_or_crop(u, (g.pads[0], (0, 0)))
+            taps = [_contract(u[:, t : t + p], v) for t in range(k)]
+        columns.append(jnp.stack(taps))
+    return jnp.stack(_mix(_G.T, columns), 1)
 
 
 KERNELS = {"F": forward, "D": data_gradient, "W": weight_gradient}

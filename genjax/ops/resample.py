@@ -13,6 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from genjax.errors import UserError, unknown
 
@@ -25,23 +26,48 @@ def _check_nhwc(x, what):
 # ---------------------------------------------------------------- x2 up-sampling and pooling
 
 
-def _shift(x, axis, by):
-    """x moved by one pixel along `axis` with the edge repeated: out[i] = x[clip(i - by)]."""
-    n = x.shape[axis]
-    if by > 0:
-        return jnp.concatenate([lax_slice(x, axis, 0, 1), lax_slice(x, axis, 0, n - 1)], axis)
-    return jnp.concatenate([lax_slice(x, axis, 1, n), lax_slice(x, axis, n - 1, n)], axis)
-
-
-def lax_slice(x, axis, lo, hi):
-    return jax.lax.slice_in_dim(x, lo, hi, axis=axis)
-
-
 def _interleave(even, odd, axis):
-    y = jnp.stack([even, odd], axis + 1)
     shape = list(even.shape)
     shape[axis] *= 2
-    return y.reshape(shape)
+    return jnp.stack([even, odd], axis + 1).reshape(shape)
+
+
+def _split(y, axis):
+    """The even and the odd pixels along `axis`."""
+    shape = (*y.shape[:axis], y.shape[axis] // 2, 2, *y.shape[axis + 1 :])
+    y = y.reshape(shape)
+    return tuple(lax.index_in_dim(y, i, axis + 1, keepdims=False) for i in (0, 1))
+
+
+def _shifted(x, axis, by, fill):
+    """x moved by one pixel along `axis`, the freed place taken from the same place of `fill`."""
+    n = x.shape[axis]
+    cut = functools.partial(lax.slice_in_dim, axis=axis)
+    if by > 0:
+        return jnp.concatenate([cut(fill, 0, 1), cut(x, 0, n - 1)], axis)
+    return jnp.concatenate([cut(x, 1, n), cut(fill, n - 1, n)], axis)
+
+
+@jax.custom_vjp
+def _bilinear2x(x):
+    for axis in (1, 2):
+        even = 0.75 * x + 0.25 * _shifted(x, axis, 1, x)
+        odd = 0.75 * x + 0.25 * _shifted(x, axis, -1, x)
+        x = _interleave(even, odd, axis)
+    return x
+
+
+@jax.custom_vjp
+def _bilinear2x_transposed(y):
+    for axis in (2, 1):
+        even, odd = _split(y, axis)
+        y = 0.75 * (even + odd) + 0.25 * (_shifted(even, axis, -1, odd) + _shifted(odd, axis, 1, even))
+    return y
+
+
+# each is the other's transpose, so derivatives of any order exist
+_bilinear2x.defvjp(lambda x: (_bilinear2x(x), None), lambda _, dy: (_bilinear2x_transposed(dy),))
+_bilinear2x_transposed.defvjp(lambda y: (_bilinear2x_transposed(y), None), lambda _, dx: (_bilinear2x(dx),))
 
 
 def upsample2x(x, method="bilinear"):
@@ -52,12 +78,11 @@ def upsample2x(x, method="bilinear"):
     """
     _check_nhwc(x, "upsample2x")
     if method == "nearest":
-        return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        n, h, w, c = x.shape
+        return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
     if method != "bilinear":
         raise unknown("up-sampling method", method, ["bilinear", "nearest"])
-    for axis in (1, 2):
-        x = _interleave(0.75 * x + 0.25 * _shift(x, axis, 1), 0.75 * x + 0.25 * _shift(x, axis, -1), axis)
-    return x
+    return _bilinear2x(x)
 
 
 def _blocks(x, what):
@@ -285,7 +310,7 @@ def downsample(x, kernel, factor, preserve_size=True):
     n, h, w, c = x.shape
     planes = jnp.moveaxis(x, 3, 1).reshape(n * c, h, w, 1)
     planes = jnp.pad(planes, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-    y = jax.lax.conv_general_dilated(
+    y = lax.conv_general_dilated(
         planes,
         jnp.asarray(kernel, x.dtype)[:, :, None, None],
         (factor, factor),

@@ -238,14 +238,12 @@ def test_a_workdir_of_another_config_is_left_alone(capsys, run, tmp_path):
 
 
 def test_a_folder_left_by_a_run_killed_at_its_first_moment_is_taken_up(tmp_path):
-    for i, names in enumerate(([], [".config-x1y2.json"])):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        for name in names:
-            (folder / name).write_text("{")
-        argv = ["train", "--config", f"{TOY}:steps=1", "--workdir", str(folder), "--quiet"]
-        assert launch.main(argv) == 0
-        assert not [p for p in folder.rglob(".*") if p.is_file()], "temporaries of a killed run are cleared"
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config-x1y2z3w4.json").write_text("{")
+    argv = ["train", "--config", f"{TOY}:steps=1", "--workdir", str(folder), "--quiet"]
+    assert launch.main(argv) == 0
+    assert not [p.name for p in folder.rglob(".*")], "temporaries of a killed run are cleared"
 
 
 def test_a_finished_run_that_is_started_again_keeps_its_metrics(run):
@@ -360,7 +358,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(capsys, 
     filler = small_disk / "filler"
     run = small_disk / "run"
     argv = ["train", "--config", f"{TOY}:steps=12,save=1", "--workdir", str(run), "--quiet", "--config.task.hidden=64"]
-    filler.write_bytes(bytes(1_400_000))
+    filler.write_bytes(bytes(1_440_000))
     # in a process of its own: here pytest, there the terminal's own handlers see what the libraries log
     done = subprocess.run([sys.executable, "launch.py", *argv], cwd=config_lib.ROOT, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr

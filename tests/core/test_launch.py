@@ -114,7 +114,7 @@ def test_help_lists_the_verbs(capsys):
     with pytest.raises(SystemExit) as e:
         launch.main(["--help"])
     out = capsys.readouterr().out
-    assert e.value.code == 0 and all(f"    {v} " in out for v in VERBS) and "exit code 75" in out
+    assert e.value.code == 0 and all(f"\n    {v}" in out for v in VERBS) and "exit code 75" in out
     parser = launch.make_parser()
     assert set(parser._subparsers._group_actions[0].choices) == set(VERBS)
 
@@ -179,7 +179,7 @@ def test_report_is_one_self_contained_file(capsys, run):
     assert main(capsys, "report", run).strip() == str(run / "report.html")
     page = (run / "report.html").read_text()
     assert len(page) > 0.9 * len(before) and "optimizer.learning_rate" in page
-    assert "<link" not in page and "<script" not in page and "src=\"http" not in page and "url(" not in page
+    assert "<link" not in page and "<script" not in page and "src=\"http" not in page and "url(http" not in page
 
 
 def test_sample_is_a_function_of_the_seed(capsys, run, tmp_path):
@@ -220,10 +220,9 @@ More text.
 
 
 def run(fig):
-    fig.plan(2)
-    for lr in (0.01, 0.02):
-        result = fig.train(f"rate {lr}", "tests/core/toy_config.py", [f"optimizer.learning_rate={lr}"])
-        fig.row(f"rate {lr}", "norm", result.metrics["norm"], %s, 1000.0, source="nobody")
+    fig.plan(1)
+    result = fig.train("fast", "tests/core/toy_config.py", ["optimizer.learning_rate=0.02", "train.steps=3"])
+    fig.row("fast", "norm", result.metrics["norm"], %s, 1000.0, source="nobody")
     fig.picture("kernel", result.variables["params"]["first"]["kernel"][:, :, None].clip(0, 1), "the kernel")
 '''
 
@@ -237,7 +236,7 @@ def test_reproduce(capsys, tmp_path, monkeypatch, expected, scale, code):
     capsys.readouterr()
     assert launch.main([str(a) for a in argv]) == code
     rows = json.loads(capsys.readouterr().out)
-    assert [set(r) >= {"case", "metric", "got", "expected", "tolerance", "pass", "source"} for r in rows] == [True] * 2
+    assert [set(r) >= {"case", "metric", "got", "expected", "tolerance", "pass", "source"} for r in rows] == [True]
     assert {r["pass"] for r in rows} == {None if scale == "smoke" else code == 0}
     out = {p.name for p in (tmp_path / "out").iterdir()}
     assert {"figure.json", "report.html", "kernel.png", "runs"} <= out

@@ -88,7 +88,7 @@ def test_upsample2x_against_a_loop(size):
     np.testing.assert_array_equal(upsample2x(x, "nearest"), np.kron(x, np.ones((1, 2, 2, 1))))
 
 
-@pytest.mark.parametrize("f", [upsample2x, lambda x: upsample2x(x, "nearest"), avg_pool2x], ids=["bilinear", "nearest", "avg"])
+@pytest.mark.parametrize("f", [upsample2x, lambda x: upsample2x(x, "nearest"), avg_pool2x], ids=["bi", "near", "avg"])
 def test_linear_ops_have_transposed_gradients(f):
     """<f(x), y> = <x, f^T(y)> for every basis image: the gradient is the transposed matrix, to any order."""
     x = rand(0, 1, 4, 6, 1)
@@ -126,7 +126,9 @@ def test_downsampling_kernels():
         downsampling_kernel(4, "lanczo2")
 
 
-@pytest.mark.parametrize("factor,kind,phase", [(4, "lanczos2", 0.5), (2, "lanczos3", 0), (2, "gauss12", 0), (4, "box", 0.5)])
+@pytest.mark.parametrize(
+    "factor,kind,phase", [(4, "lanczos2", 0.5), (2, "lanczos3", 0), (2, "gauss12", 0), (4, "box", 0.5)]
+)
 @pytest.mark.parametrize("preserve", [True, False])
 def test_downsample_against_a_loop(factor, kind, phase, preserve):
     """The matrix form, the convolution form (kernel not known at trace time) and a plain loop agree."""
