@@ -133,7 +133,7 @@ def pictures(fig: FigureRun, builtin: Sequence[str], known: Iterable[str] = (),
              aliases: Mapping[str, str] | None = None) -> list[Picture]:
     """The table's pictures: the file or folder --images names, else builtin photographs (no paper has numbers on them).
 
-    At smoke scale the first two.
+    At smoke scale the first: alone it shares its compiled program with the other figures.
     """
     if not fig.images:
         found = [Picture(f"builtin:photos/{n}", n) for n in builtin]
@@ -147,7 +147,7 @@ def pictures(fig: FigureRun, builtin: Sequence[str], known: Iterable[str] = (),
             name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10**6))) if n not in taken)
             taken.add(name)
             found.append(Picture(file, name, paper_name(stem, known, aliases or {})))
-    return found[:2] if fig.scale == "smoke" else found
+    return found[:1] if fig.scale == "smoke" else found
 
 
 def batches(fig: FigureRun, found: Sequence[Picture]) -> list[list[Picture]]:

@@ -37,7 +37,7 @@ NETS = (
     Net("ResNet", "network=resnet"),
 )
 STEPS = 600  # of the small scale
-SMOKE = (NETS[2], NETS[4])  # the hourglasses' smoke forms are one and the same network
+SMOKE = (NETS[0], NETS[2])  # one and the same network in its smoke form: compiled once
 
 
 def mask_beside(picture: str) -> str | None:
@@ -61,7 +61,8 @@ def run(fig: FigureRun) -> None:
     panels, whole = [], {}
     for net in nets:
         small = fig.scale != "paper"
-        overrides = [*common, *(net.small if small else ()), *([f"train.steps={STEPS}"] if small else ())]
+        steps = [f"train.steps={STEPS}"] if small else []
+        overrides = [*common, *steps, *(net.small if fig.scale == "small" else ())]
         result = fig.train(net.name, f"dip/inpaint_hole:{net.arg}" + (",small" if small else ""), overrides)
         batch = {k: v[0] for k, v in result.experiment.data.batch(0).items()}
         # The average over the last hundred outputs or so: a single one may fall on one of Adam's spikes.
