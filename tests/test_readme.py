@@ -14,15 +14,14 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-COMMANDS = sorted({m[1].strip() for line in LINES for m in re.finditer(r"python launch\.py ([^&]*)", line)})
+FIGURES = re.findall(r"python launch\.py reproduce (\S+)", README)
+COMMANDS = sorted({m[1].strip() for line in LINES for m in re.finditer(r"python launch\.py ((?!reproduce)[^&]*)", line)})
 
 
 def smoke_form(command: str, folder) -> list[str]:
     words = shlex.split(command)
     if words[0] == "train":
-        return [*words, "--smoke", "--workdir", str(folder / "run"), "--quiet"]
-    if words[0] == "reproduce":
-        return [*words, "--scale", "smoke", "--workdir", str(folder / "figure"), "--quiet"]
+        return [*words, "--smoke", "--config.train.steps=2", "--workdir", str(folder / "run"), "--quiet"]
     if words[0] in ("plan", "bench"):
         return [*words, "--smoke"]
     return words
@@ -39,6 +38,11 @@ def test_command_runs(command, tmp_path, monkeypatch, capsys):
     for name in ("photo.png", "a.png", "b.png", "c.png"):
         save_png(tmp_path / name, rng.uniform(size=(64, 64, 3)))
     assert launch.main(smoke_form(command, tmp_path)) == 0, capsys.readouterr().err
+
+
+def test_figures_exist():
+    """They run at smoke scale in tests/experiments."""
+    assert FIGURES and set(FIGURES) <= set(inspect.figures())
 
 
 def test_opening_commands_are_the_ones_ci_runs():

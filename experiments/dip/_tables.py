@@ -195,8 +195,8 @@ def draw(fig: FigureRun, name: str, found: Sequence[Picture], methods: Sequence[
       title: headline of the sheet.
       beat: (column, other column, dB): the first's average must exceed the other's by so much.
       average_tolerance: of the averages, in dB.
-      paper_average: (dB, tolerance, source) the first run's average is held against when all pictures the paper has are
-        there; None takes the mean of its expected numbers.
+      paper_average: (dB, tolerance, source) the first run's average is held against, when exactly the paper's pictures
+        are there (for fewer the mean of their expected numbers is shown, not judged); None judges the mean.
     """
     columns: dict[str, _Column] = {}
     clean: dict[str, np.ndarray] = {}
@@ -252,9 +252,11 @@ def _rows(fig, found, columns, metric, source, average_tolerance, paper_average,
         known = {p.known for p in found} & set(column.expected)
         expected = np.mean([column.expected[k] for k in known]) if len(known) == len(found) else None
         tolerance, from_where, judge = average_tolerance, source, comparable and column.tolerance > 0
-        if paper_average and text == first_run and expected is not None:
-            expected, tolerance, from_where = paper_average
-            judge = comparable and known == set(column.expected)
+        if paper_average and text == first_run:
+            if expected is not None and known == set(column.expected):
+                expected, tolerance, from_where = paper_average
+            else:
+                judge = False
         fig.row(f"average of {len(found)}, {text}", metric, column.average(found), expected, tolerance,
                 from_where if expected is not None else "", judge=judge)
 

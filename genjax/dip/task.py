@@ -29,26 +29,27 @@ from genjax.metrics.image import psnr, ssim
 from genjax.ops.resample import downsample, downsampling_kernel
 
 
-def per_picture(fn, *args):
-    """Applies `fn` to each picture's slice of `args` (leading axis N), the pictures independent of each other.
+def per_picture(fn, mapped, shared=()):
+    """`fn(*slices, *shared)` for each picture's slices of `mapped` (leading axis N), each picture for itself.
 
     One picture runs unbatched (a batched kernel would become a grouped convolution); several run under `vmap`, each
-    device of the mesh's `data` axis on its own share.
+    device of the mesh's `data` axis on its own share. What depends on `shared` alone stays unbatched: a `lax.cond` on
+    it skips the work of the branch not taken.
     """
-    n = jax.tree.leaves(args)[0].shape[0]
+    n = jax.tree.leaves(mapped)[0].shape[0]
     mesh = jax.sharding.get_abstract_mesh()
     shards = mesh.shape["data"] if "data" in mesh.shape else 1
 
-    def local(*args):
-        if jax.tree.leaves(args)[0].shape[0] == 1:
-            out = fn(*jax.tree.map(lambda x: x[0], args))
+    def local(mapped, shared):
+        if jax.tree.leaves(mapped)[0].shape[0] == 1:
+            out = fn(*jax.tree.map(lambda x: x[0], mapped), *shared)
             return jax.tree.map(lambda x: x[None], out)
-        return jax.vmap(fn)(*args)
+        return jax.vmap(lambda *slices: fn(*slices, *shared))(*mapped)
 
     if shards > 1 and n % shards == 0:
-        spec = PartitionSpec("data")
-        return jax.shard_map(local, in_specs=spec, out_specs=spec, check_vma=False)(*args)
-    return local(*args)
+        split, whole = PartitionSpec("data"), PartitionSpec()
+        return jax.shard_map(local, in_specs=(split, whole), out_specs=split, check_vma=False)(mapped, shared)
+    return local(mapped, shared)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,11 @@ class DeepImagePrior(TaskBase):
       kernel: the forward model's downsampling filter.
       tv_weight: weight of total variation on the output (the TV baseline).
       ema_decay: decay of the average over outputs (not weights).
-      backtrack_every: steps between checks for collapse, 0 for none. At a check whose PSNR to the observation fell by
-        more than `backtrack_drop` dB since the last, weights AND optimiser go back to that check, before the bad
-        gradient is used (the reference restores nothing on a CPU, and steps with the bad gradient).
+      backtrack_every: steps between checks for collapse (at steps 0, k, 2k, ...), 0 for none. At a check whose PSNR to
+        the observation fell by more than `backtrack_drop` dB since the last, weights, optimiser and average of outputs
+        go back to that check, and the bad gradient is not used (the reference restores nothing on a CPU, and steps
+        with the bad gradient). Without noise on z the same steps would end in the same collapse: then every return
+        also halves the updates from there on.
       backtrack_drop: in dB.
       es_window: outputs in the window of the running variance, 0 for no early stopping. The output where the variance
         is smallest is kept as `early`, without knowing the clean picture.
@@ -95,12 +98,21 @@ class DeepImagePrior(TaskBase):
     es_ends_run: bool = False
 
     def __post_init__(self):
-        if self.factor < 1:
-            raise UserError(f"factor must be at least 1, got {self.factor}")
+        lacks = [a for a in ("multiple", "reduction", "out_channels") if not hasattr(self.network, a)]
+        if lacks:
+            raise UserError(f"{type(self.network).__name__} is no network for Deep Image Prior: it lacks"
+                            f" {', '.join(lacks)}; take one of genjax.dip.networks or genjax.dip.other_networks")
+        for name, least in (("input_channels", 1), ("input_scale", 0), ("reg_noise_std", 0), ("factor", 1),
+                            ("tv_weight", 0), ("backtrack_every", 0), ("backtrack_drop", 0), ("es_window", 0),
+                            ("es_patience", 1), ("es_stride", 1)):
+            if not getattr(self, name) >= least:  # NaN too
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay must be in [0,1), got {self.ema_decay}")
-        if self.reg_noise_std < 0:
-            raise UserError(f"reg_noise_std must not be negative, got {self.reg_noise_std}")
+        if self.es_window == 1:
+            raise UserError("es_window 1: a variance needs at least 2 outputs (0 turns early stopping off)")
+        if self.es_ends_run and not self.es_window:
+            raise UserError("es_ends_run needs early stopping: set es_window, e.g. to 100")
 
     def init(self, rng, spec):
         """N independent networks, inputs and optimisers; picture i's are a function of `rng` and i alone."""
@@ -116,12 +128,13 @@ class DeepImagePrior(TaskBase):
             params = self.network.init(key_w, z)["params"]
             opt_state = self.optimizer.init(params)
             blank = jnp.zeros((height, width, channels))
-            extra = {"z": z, "ema": blank, "best": {"output": blank, "psnr": jnp.float32(-jnp.inf)}}
-            if "clean" not in spec:
-                del extra["best"]
+            extra = {"z": z, "ema": blank}
+            if "clean" in spec:
+                extra["best"] = {"output": blank, "psnr": jnp.float32(-jnp.inf)}
             if self.backtrack_every:
                 extra["saved"] = {"params": jax.tree.map(jnp.array, params),
-                                  "opt_state": jax.tree.map(jnp.array, opt_state), "psnr": jnp.float32(-jnp.inf)}
+                                  "opt_state": jax.tree.map(jnp.array, opt_state), "ema": blank,
+                                  "psnr": jnp.float32(-jnp.inf), "returns": jnp.int32(0)}
             if self.es_window:
                 sample = blank[:: self.es_stride, :: self.es_stride]
                 extra["early"] = {"window": jnp.zeros((self.es_window, *sample.shape)), "output": blank,
@@ -129,14 +142,14 @@ class DeepImagePrior(TaskBase):
                                   "finished": jnp.bool_(False)}
             return params, opt_state, extra
 
-        # The guide is data, unknown at init: its place is filled from the batch at every step.
+        # The guide is data, unknown at init: z takes it from the batch at every step.
         guide = jnp.zeros((height, width, spec["guide"].shape[-1])) if self.input_kind == "image" else None
         keys = rng_lib.per_item(rng, n)
         params, opt_state, extra = jax.vmap(lambda k: one(k, guide))(keys)
         return TrainState(jnp.zeros((), jnp.int32), params, {}, opt_state, extra)
 
     def _check(self, spec):
-        n, height, width, _ = spec["mask"].shape
+        height, width = spec["mask"].shape[1:3]
         if self.input_kind == "image" and "guide" not in spec:
             raise UserError("input_kind 'image' needs config.data.guide, the picture that is the input")
         side = self.network.multiple
@@ -173,36 +186,38 @@ class DeepImagePrior(TaskBase):
         noisy = z + self.reg_noise_std * jax.random.normal(key, z.shape) if self.reg_noise_std else z
         (loss, (output, fit)), grads = jax.value_and_grad(self._loss, has_aux=True)(params, noisy, batch)
         updates, new_opt = self.optimizer.update(grads, opt_state, params)
-        new_params = optax.apply_updates(params, updates)
-        new = dict(extra)
+        if self.backtrack_every and not self.reg_noise_std:
+            shrink = jnp.exp2(-extra["saved"]["returns"].astype(jnp.float32))
+            updates = jax.tree.map(lambda u: u * shrink, updates)
+        ema = jnp.where(step == 0, output, extra["ema"] * self.ema_decay + output * (1 - self.ema_decay))
+        now = {"params": optax.apply_updates(params, updates), "opt_state": new_opt, "ema": ema}
+        new = {**extra, "z": z}
         metrics = {"loss": loss, "psnr_observed": _decibel(fit)}
-        if self.backtrack_every:
-            new_params, new_opt, new["saved"], back = self._backtrack(
-                (params, opt_state), (new_params, new_opt), extra["saved"], metrics["psnr_observed"], step)
-            metrics["backtracked"] = back.astype(jnp.float32)
-        new["ema"] = jnp.where(step == 0, output, extra["ema"] * self.ema_decay + output * (1 - self.ema_decay))
         if "clean" in batch:
             metrics["psnr"] = psnr(output, batch["clean"])
-            metrics["psnr_ema"] = psnr(new["ema"], batch["clean"])
+            metrics["psnr_ema"] = psnr(ema, batch["clean"])
             better = metrics["psnr"] > extra["best"]["psnr"]
-            new["best"] = {"output": jnp.where(better, output, extra["best"]["output"]),
-                           "psnr": jnp.where(better, metrics["psnr"], extra["best"]["psnr"])}
+            new["best"] = _pick(better, {"output": output, "psnr": metrics["psnr"]}, extra["best"])
+        if self.backtrack_every:
+            before = {"params": params, "opt_state": opt_state, "ema": extra["ema"]}
+            now, new["saved"], back = self._backtrack(before, now, extra["saved"], metrics["psnr_observed"], step)
+            metrics["backtracked"] = back.astype(jnp.float32)
+        new["ema"] = now["ema"]
         if self.es_window:
             new["early"], metrics["variance"], finished = self._early(extra["early"], output, step)
             metrics["stop"] = finished.astype(jnp.float32)
-        return new_params, new_opt, new, metrics
+        return now["params"], now["opt_state"], new, metrics
 
-    def _backtrack(self, old, new, saved, quality, step):
-        check = (step % self.backtrack_every == 0) & (step > 0)
-        collapsed = check & (quality < saved["psnr"] - self.backtrack_drop)
-        good = check & ~collapsed
+    def _backtrack(self, before, now, saved, quality, step):
+        """`(state to go on with, state to return to, whether it returned)`; quality is that of the state `before`."""
 
-        def pick(flag, a, b):
-            return jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b)
+        def check():
+            least = saved["psnr"] - self.backtrack_drop
+            good, bad = quality >= least, quality < least  # NaN is neither: the loop ends the run
+            kept = _pick(good, {**before, "psnr": quality}, {k: saved[k] for k in (*before, "psnr")})
+            return _pick(bad, {k: saved[k] for k in now}, now), {**kept, "returns": saved["returns"] + bad}, bad
 
-        params, opt_state = pick(collapsed, (saved["params"], saved["opt_state"]), new)
-        kept = pick(good, {"params": old[0], "opt_state": old[1], "psnr": quality}, saved)
-        return params, opt_state, kept, collapsed
+        return jax.lax.cond(step % self.backtrack_every == 0, check, lambda: (now, saved, jnp.bool_(False)))
 
     def _early(self, early, output, step):
         """Windowed moving variance of the outputs; its minimum marks the output to keep."""
@@ -214,17 +229,15 @@ class DeepImagePrior(TaskBase):
         better = full & (variance < early["variance"]) & ~early["finished"]
         found = jnp.where(better, step, early["step"])
         finished = early["finished"] | (full & (step - found >= self.es_patience))
-        new = {"window": window, "output": jnp.where(better, output, early["output"]), "step": found,
-               "variance": jnp.where(better, variance, early["variance"]), "finished": finished}
+        kept = _pick(better, {"output": output, "variance": variance}, {k: early[k] for k in ("output", "variance")})
+        new = {**kept, "window": window, "step": found, "finished": finished}
         return new, jnp.where(full, variance, jnp.inf), finished
 
     def step(self, state, batch, rng):
         """One step of every picture."""
         n = batch["mask"].shape[0]
-        keys = rng_lib.per_item(rng, n)
-        steps = jnp.broadcast_to(state.step, (n,))
-        params, opt_state, extra, metrics = per_picture(
-            self._one, state.params, state.opt_state, state.extra, dict(batch), keys, steps)
+        mapped = (state.params, state.opt_state, state.extra, dict(batch), rng_lib.per_item(rng, n))
+        params, opt_state, extra, metrics = per_picture(self._one, mapped, (state.step,))
         stop = {}
         if self.es_window:
             stop = {"stop": metrics.pop("stop").min() * float(self.es_ends_run)}
@@ -243,14 +256,13 @@ class DeepImagePrior(TaskBase):
 
     @functools.partial(jax.jit, static_argnums=0)
     def _outputs(self, params, z):
-        return per_picture(lambda p, x: self.network.apply({"params": p}, x)[0], params, z)
+        return per_picture(lambda p, x: self.network.apply({"params": p}, x)[0], (params, z))
 
-    def outputs(self, variables: dict[str, Any], guide: Any = None) -> dict[str, np.ndarray]:
+    def outputs(self, variables: dict[str, Any]) -> dict[str, np.ndarray]:
         """The restored pictures, each [N,H,W,C] in [0,1]: `last` = network(z) without noise, `ema`, and where kept
         `early` (chosen without the clean picture) and `best` (chosen with it: an upper bound, not a result)."""
         extra = variables["extra"]
-        z = jnp.asarray(guide)[:, None] if self.input_kind == "image" else jnp.asarray(extra["z"])
-        found = {"last": self._outputs(variables["params"], z), "ema": extra["ema"]}
+        found = {"last": self._outputs(variables["params"], extra["z"]), "ema": extra["ema"]}
         if "early" in extra:
             # Before the window has filled once there is no choice yet: the average stands in.
             chosen = np.isfinite(extra["early"]["variance"])[:, None, None, None]
@@ -273,7 +285,7 @@ class DeepImagePrior(TaskBase):
         observed = batch["observed"]
         if self.factor > 1:
             observed = observed.repeat(self.factor, 1).repeat(self.factor, 2)
-        images = {"observed": observed * batch["mask"], **self.outputs(variables, batch.get("guide"))}
+        images = {"observed": observed * batch["mask"], **self.outputs(variables)}
         if "clean" in batch:
             images["clean"] = batch["clean"]
         return images
@@ -285,16 +297,21 @@ class DeepImagePrior(TaskBase):
             return {}
         clean, mask = batch["clean"], batch["mask"]
         found = {}
-        for name, images in self.outputs(variables, batch.get("guide")).items():
+        for name, images in self.outputs(variables).items():
             found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
             found[f"ssim_{name}"] = np.mean([ssim(a, b) for a, b in zip(images, clean, strict=True)])
-            if (mask < 1).any():
-                found[f"psnr_hole_{name}"] = np.mean(
-                    [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True)])
+            holes = [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True) if (m < 1).any()]
+            if holes:
+                found[f"psnr_hole_{name}"] = np.mean(holes)
         if self.factor == 1:
             found["psnr_input"] = np.mean(
                 [psnr(a * m, b) for a, b, m in zip(batch["observed"], clean, mask, strict=True)])
         return {k: float(v) for k, v in found.items()}
+
+
+def _pick(flag, a, b):
+    """Tree a where flag, else tree b."""
+    return jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b)
 
 
 def _decibel(mse):
