@@ -36,6 +36,7 @@ def _torch_step(size: int, width: int, scales: int, autocast: bool = False):
     if importlib.util.find_spec("torch") is None:
         return None, "PyTorch is not installed"
     import torch
+
     from experiments.bench._torch_skip import make_step
 
     on_gpu = jax.devices()[0].platform == "gpu"
