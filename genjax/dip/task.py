@@ -254,9 +254,14 @@ class DeepImagePrior(TaskBase):
             extra["early"] = {k: v for k, v in extra["early"].items() if k != "window"}
         return {"params": state.params, "extra": extra}
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def _outputs(self, params, z):
-        return per_picture(lambda p, x: self.network.apply({"params": p}, x)[0], (params, z))
+    @functools.cached_property
+    def _outputs(self):
+        def draw(params, z):
+            return per_picture(lambda p, x: self.network.apply({"params": p}, x)[0], (params, z))
+
+        # It runs a few times in a whole run: on the CPU optimising it would take longer than it ever runs.
+        fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        return jax.jit(draw, compiler_options=fast)
 
     def outputs(self, variables: dict[str, Any]) -> dict[str, np.ndarray]:
         """The restored pictures, each [N,H,W,C] in [0,1]: `last` = network(z) without noise, `ema`, and where kept

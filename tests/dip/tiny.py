@@ -11,11 +11,12 @@ from genjax.dip.networks import Skip
 from genjax.dip.task import DeepImagePrior
 
 SIZE = 16
+FAST = {"xla_backend_optimization_level": 0}  # compile times are what these tests would wait for
 
 
 def network(**kwargs):
     """The skip network at its smallest."""
-    return Skip(**{"channels_down": (4,), "channels_up": (4,), "channels_skip": 2, **kwargs})
+    return Skip(**{"channels_down": (4,), "channels_up": (4,), "channels_skip": 2, "need1x1_up": False, **kwargs})
 
 
 def make(net=None, optimizer=None, **kwargs):
@@ -43,13 +44,13 @@ def spec(batch):
     return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
 def step(task, state, batch, root):
     """One step with the loop's key: fold_in(root, step)."""
     return task.step(state, batch, jax.random.fold_in(root, state.step))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4), compiler_options=FAST)
 def many(task, state, batch, root, count):
     """`count` steps and their metrics, stacked, in one program."""
     def body(state, _):
@@ -60,7 +61,7 @@ def many(task, state, batch, root, count):
 
 def begin(task, batch, seed=0):
     """`(state, batch on the device, root key)`."""
-    state = jax.jit(lambda k: task.init(k, spec(batch)))(jax.random.key(seed))
+    state = jax.jit(lambda k: task.init(k, spec(batch)), compiler_options=FAST)(jax.random.key(seed))
     return state, jax.tree.map(jnp.asarray, batch), jax.random.key(seed + 100)
 
 
