@@ -34,14 +34,14 @@ SMALL = ("data.size=256", "task.input_channels=32", "task.network.channels_down=
          "task.network.channels_up=32,32,32,32,32", "task.network.channels_skip=4", "task.network.upsample=bilinear",
          "task.reg_noise_std=0.01", "task.ema_decay=0.97", "task.es_window=0", "train.save_every=100",
          "train.preview_every=0")
-DEEP = (*SMALL, "task.network.channels_skip=0", "task.network.kernel_down=3", "task.reg_noise_std=0.03")
+DEEP = (*SMALL, "task.network.channels_skip=0", "task.network.kernel_down=3")
 SHARP = (*SMALL, "task.reg_noise_std=0.005")
 JOBS = (
     Job("denoise, sigma 25", "dip/denoise", "builtin:photos/cat", "observed", 6.0, 250, SMALL),
     Job("inpaint text", "dip/inpaint_text", "builtin:photos/astronaut", "nearest", 0.0, 350, SMALL),
     Job("fill a hole", "dip/inpaint_hole", "builtin:photos/cat", "nearest", 0.0, 300, ("mask=hole:0.06", *DEEP)),
-    Job("super-resolution x4", "dip/super_resolution", "builtin:photos/coffee", "bicubic", 0.0, 500, SHARP),
-    Job("JPEG, quality 10", "dip/jpeg", "builtin:photos/coffee", "observed", 0.0, 450, SMALL),
+    Job("super-resolution x4", "dip/super_resolution", "builtin:photos/coffee", "bicubic", 0.0, 400, SHARP),
+    Job("JPEG, quality 10", "dip/jpeg", "builtin:photos/coffee", "observed", 0.0, 400, SMALL),
 )
 
 

@@ -141,8 +141,10 @@ class Programs:
 
     def init(self) -> Any:
         """The initial state, born sharded: no array exists unsharded."""
+        # It runs once: on a CPU optimising it takes longer than running it.
+        fast = {"xla_backend_optimization_level": 0} if self.mesh.devices.flat[0].platform == "cpu" else None
         with jax.set_mesh(self.mesh):
-            return jax.jit(self._init, out_shardings=self.state_sharding)(self._key("init"))
+            return jax.jit(self._init, out_shardings=self.state_sharding, compiler_options=fast)(self._key("init"))
 
     def put(self, first: int, count: int) -> dict[str, jax.Array]:
         """Batches first .. first+count-1 on the devices; stacked on a leading axis unless one step is one call.

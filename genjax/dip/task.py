@@ -32,9 +32,10 @@ from genjax.ops.resample import downsample, downsampling_kernel
 def per_picture(fn, mapped, shared=()):
     """`fn(*slices, *shared)` for each picture's slices of `mapped` (leading axis N), each picture for itself.
 
-    One picture runs unbatched (a batched kernel would become a grouped convolution); several run under `vmap`, each
-    device of the mesh's `data` axis on its own share. What depends on `shared` alone stays unbatched: a `lax.cond` on
-    it skips the work of the branch not taken.
+    One picture runs unbatched (a batched kernel would become a grouped convolution); several run under `vmap` or, on a
+    CPU, which has all its cores in use with one picture, one after another in a loop. Each device of the mesh's `data`
+    axis takes its own share. What depends on `shared` alone stays unbatched: a `lax.cond` on it skips the work of the
+    branch not taken.
     """
     n = jax.tree.leaves(mapped)[0].shape[0]
     mesh = jax.sharding.get_abstract_mesh()
@@ -44,6 +45,8 @@ def per_picture(fn, mapped, shared=()):
         if jax.tree.leaves(mapped)[0].shape[0] == 1:
             out = fn(*jax.tree.map(lambda x: x[0], mapped), *shared)
             return jax.tree.map(lambda x: x[None], out)
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(lambda slices: fn(*slices, *shared), mapped)
         return jax.vmap(lambda *slices: fn(*slices, *shared))(*mapped)
 
     if shards > 1 and n % shards == 0:
@@ -153,7 +156,7 @@ class DeepImagePrior(TaskBase):
         if self.input_kind == "image" and "guide" not in spec:
             raise UserError("input_kind 'image' needs config.data.guide, the picture that is the input")
         side = self.network.multiple
-        if height % side or width % side:
+        if (height % side or width % side) and self._drawn(spec) != (height, width):
             raise UserError(f"pictures are {height}x{width}, this network needs multiples of {side};"
                             f" set config.data.crop_multiple={side} or a config.data.size that divides")
         h, w = spec["observed"].shape[1:3]
@@ -164,6 +167,18 @@ class DeepImagePrior(TaskBase):
         if self.network.out_channels != out:
             raise UserError(f"the network draws {self.network.out_channels} channels, the pictures have {out};"
                             " make config.task.network.out_channels and config.data.channels agree")
+
+    def _drawn(self, spec):
+        """Height and width of what the network makes of an input for these pictures (side branches crop to fit)."""
+        _, height, width, _ = spec["mask"].shape
+        small = self.network.reduction
+        channels = {"meshgrid": 2, "image": spec["guide"].shape[-1] if "guide" in spec else 0}
+        z = jax.ShapeDtypeStruct((1, height // small, width // small,
+                                  channels.get(self.input_kind, self.input_channels)), jnp.float32)
+        try:
+            return jax.eval_shape(lambda x: self.network.init_with_output(jax.random.key(0), x)[0], z).shape[1:3]
+        except (TypeError, ValueError):  # maps that do not fit together, or are too small to halve
+            return None
 
     def _forward(self, output):
         if self.factor == 1:

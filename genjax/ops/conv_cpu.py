@@ -16,12 +16,12 @@ Accuracy of Winograd at 128 channels, largest error in standard deviations of th
 (direct sum 4e-6), W 1.3e-5 (direct 3e-6). F along both axes would be 6e-5 and no faster, since its transforms
 are bound by memory, so F and D stop at one axis.
 
-All of it assumes that memory is reused between calls. glibc returns large arrays to the system by default, and
-the page faults then cost as much as the arithmetic: `mallopt(M_MMAP_THRESHOLD, 1 << 30)`,
-`mallopt(M_TRIM_THRESHOLD, 2e9)` and `mallopt(M_ARENA_MAX, 1)` before the first computation take the copy of a
-75 MB array from 15 to 4 ms and a 65536 x 128 x 128 product from 14 to 7 ms. bfloat16: a product of bfloat16
-matrices with float32 result runs on AMX at 1400 GFLOP/s, but only as a plain product (a bfloat16 convolution
-runs at float32's 300, a transposed left side at 115), so nothing here depends on it.
+bfloat16: a product of bfloat16 matrices with float32 result runs on AMX at 1400 GFLOP/s, but only as a plain product
+(a bfloat16 convolution runs at float32's 300, a transposed left side at 115), so nothing here depends on it.
+
+glibc gives large arrays back to the system; where page faults are dear (seen on one machine of two), a step of the 2.2
+M-parameter prior fell from 639 to 540 ms with `mallopt(M_MMAP_THRESHOLD, 1 << 30)` and `mallopt(M_TRIM_THRESHOLD,
+2e9)`. On the other it made no difference, and `M_ARENA_MAX` = 1 slowed small networks down: left to the user.
 """
 
 import jax.numpy as jnp

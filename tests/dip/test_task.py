@@ -430,6 +430,18 @@ def test_configs_that_do_not_fit_the_pictures(make, batch, says):
         jax.eval_shape(lambda k: make().init(k, tiny.spec(batch)), jax.random.key(0))
 
 
+def test_side_branches_take_sizes_that_do_not_divide():
+    """Barbara padded to 514 x 514, in the paper: the maps are cropped to the side branches and come out right."""
+    batch = tiny.pictures(size=16)
+    odd = {k: np.pad(v, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect") for k, v in batch.items()}
+    scales = {"channels_down": (4, 4), "channels_up": (4, 4)}
+    state = jax.eval_shape(lambda k: tiny.make(tiny.network(**scales)).init(k, tiny.spec(odd)), jax.random.key(0))
+    assert state.extra["ema"].shape == (1, 18, 18, 3)
+    with pytest.raises(UserError, match="pictures are 18x18, this network needs multiples of 4"):
+        jax.eval_shape(lambda k: tiny.make(tiny.network(**scales, channels_skip=0)).init(k, tiny.spec(odd)),
+                       jax.random.key(0))
+
+
 @pytest.mark.parametrize(("kwargs", "says"), [
     ({"ema_decay": 1.0}, "ema_decay must be in"), ({"ema_decay": -0.1}, "ema_decay must be in"),
     ({"ema_decay": float("nan")}, "ema_decay must be in"),
