@@ -13,6 +13,7 @@ run the same command again".
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -55,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = verb("train", "train a config; a workdir that holds the run is resumed, bit for bit where the devices agree")
     _configured(p)
-    p.add_argument("--workdir", help="run folder (default: runs/<config>)")
+    p.add_argument("--workdir", help="run folder (default: runs/<config>, with a short hash of what overrides change)")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     p = verb("sample", "draw samples from a run's newest snapshot")
     p.add_argument("run", help="run folder")
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.verb == "show":
         print(config_lib.to_json(load()), end="")
     elif args.verb == "train":
-        return _train(args, load())
+        return _train(args, load(), overrides)
     elif args.verb == "plan":
         from genjax.core import plan
 
@@ -190,8 +191,8 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
         try:
             found = figure.reproduce(args.figure, args.scale, args.workdir, args.images, args.quiet)
-        except train.Preempted:
-            print("interrupted and saved; run the same command again to go on", file=sys.stderr)
+        except train.Preempted as e:
+            print(f"{e}; run the same command again to go on", file=sys.stderr)
             return train.PREEMPTED_EXIT
         if args.json != "-":
             print(figure.text(found))
@@ -207,11 +208,21 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, config) -> int:
+def _workdir(args: argparse.Namespace, overrides: list[str]) -> str:
+    """The default run folder: one per config and per set of overrides that change what is computed, so that the same
+    command goes on with its run, and no other does."""
+    from genjax.core.run import FREE
+
+    name = args.config.removesuffix(".json").replace("configs/", "").replace(".py", "").replace(":", "-").strip("./")
+    changes = sorted({o.partition("=")[0]: o for o in overrides if not o.startswith(FREE)}.values())
+    mark = "-" + hashlib.sha1("\n".join(changes).encode()).hexdigest()[:6] if changes else ""
+    return str(Path("runs") / (name + ("-smoke" if args.smoke else "") + mark))
+
+
+def _train(args: argparse.Namespace, config, overrides: list[str]) -> int:
     from genjax.core import report, train
 
-    name = args.config.removesuffix(".json").replace("configs/", "").replace(".py", "").replace(":", "-")
-    workdir = args.workdir or str(Path("runs") / (name.strip("./") + ("-smoke" if args.smoke else "")))
+    workdir = args.workdir or _workdir(args, overrides)
     outcome = train.train(config, workdir, args.quiet)
     if outcome.preempted:
         print(f"interrupted and saved at step {outcome.step}; run the same command again to go on", file=sys.stderr)
@@ -219,7 +230,19 @@ def _train(args: argparse.Namespace, config) -> int:
     for key, value in outcome.metrics.items():
         print(f"{key:24} {value:.4f}")
     print(f"report: {report.write(workdir)}")
+    outputs = Path(workdir) / "outputs"
+    if any(outputs.glob("*.png")):
+        print(f"pictures: {outputs}")
     return 0
+
+
+def _too_large(error: Exception) -> str | None:
+    """The one line for a program that does not fit into memory; None for any other error."""
+    text = str(error).split("\n")[0]
+    exhausted = "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+    if not (isinstance(error, MemoryError) or (type(error).__name__.endswith("RuntimeError") and exhausted)):
+        return None
+    return f"does not fit into memory ({text[:200] or 'no more left'}); lower config.data.size or the batch"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -251,6 +274,11 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as e:
         where = f" ({e.filename})" if e.filename else ""
         print(f"error: {e.strerror or e}{where}", file=sys.stderr)
+    except (MemoryError, RuntimeError) as e:
+        line = _too_large(e)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -16,29 +16,43 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 FIGURES = re.findall(r"python launch\.py reproduce (\S+)", README)
 FOUND = [m[1].strip() for line in LINES for m in re.finditer(r"python launch\.py ([^&]*)", line)]
-COMMANDS = sorted({c for c in FOUND if not c.startswith("reproduce")})
+TRAIN = [c for c in FOUND if c.startswith("train")]  # in the order a reader runs them
+COMMANDS = sorted({c for c in FOUND if not c.startswith(("reproduce", "train"))})
 
 
-def smoke_form(command: str, folder) -> list[str]:
+def smoke_form(command: str) -> list[str]:
     words = shlex.split(command)
     if words[0] == "train":
-        return [*words, "--smoke", "--config.train.steps=2", "--workdir", str(folder / "run"), "--quiet"]
+        return [*words, "--smoke", "--config.train.steps=2", "--quiet"]
     if words[0] in ("plan", "bench"):
         return [*words, "--smoke"]
     return words
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 5
+    assert len(COMMANDS) >= 3 and len(TRAIN) >= 2
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_runs(command, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with the pictures the README speaks of."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name in ("photo.png", "a.png", "b.png", "c.png"):
         save_png(tmp_path / name, rng.uniform(size=(64, 64, 3)))
-    assert launch.main(smoke_form(command, tmp_path)) == 0, capsys.readouterr().err
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command, folder, capsys):
+    assert launch.main(smoke_form(command)) == 0, capsys.readouterr().err
+
+
+def test_train_commands_run_one_after_another(folder, capsys):
+    """In one folder and with no --workdir, as a reader runs them: each has a run of its own."""
+    for command in TRAIN:
+        assert launch.main(smoke_form(command)) == 0, f"{command}: {capsys.readouterr().err}"
+    assert len(list((folder / "runs").rglob("DONE"))) == len(TRAIN)
 
 
 def test_figures_exist():

@@ -11,21 +11,26 @@ Holes are removal masks in the paper's pictures, so PSNR inside them says little
 
 from configs.dip._base import restoration, skip
 from genjax.core.config import node, parse_arg
-from genjax.errors import unknown
+from genjax.errors import UserError, unknown
 
 WIDTHS = (16, 32, 64, 128, 128, 128)
 NETWORKS = ("hourglass", "skip", "unet", "resnet", "vase")
+DEPTHS = ("hourglass", "skip")  # networks that come in several depths
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128), network (see NETWORKS), depth (of hourglass and skip)."""
+    """Structural arguments: small (128 x 128), network (see NETWORKS), depth (1 to 6, of hourglass and skip)."""
     a = parse_arg(arg, small=False, network="hourglass", depth=0)
     if a.network not in NETWORKS:
         raise unknown("network", a.network, NETWORKS)
+    if a.depth and a.network not in DEPTHS:
+        raise UserError(f"depth={a.depth} is for the networks {' and '.join(DEPTHS)}; {a.network} has one depth")
+    if not 0 <= a.depth <= len(WIDTHS):
+        raise UserError(f"depth={a.depth}: choose one from 1 to {len(WIDTHS)} (0: the deepest that fits)")
     depth = a.depth or (5 if a.small else 6)  # 128 pixels halve five times before a side is 4
     task = {"input_channels": 1, "reg_noise_std": 0.0}
     rate, steps, smoke = 0.01, 3001, ("task.network.channels_down=4,4", "task.network.channels_up=4,4")
-    if a.network in ("hourglass", "skip"):
+    if a.network in DEPTHS:
         network = node("genjax.dip.networks.Skip", channels_down=WIDTHS[:depth], channels_up=WIDTHS[:depth],
                        channels_skip=0 if a.network == "hourglass" else 4, kernel_down=5, kernel_up=3,
                        upsample="nearest", need1x1_up=False)

@@ -51,6 +51,8 @@ class TrainOptions:
     Attributes:
       steps: length of the run.
       steps_per_call: device steps per dispatch (a loop on the device); more hides dispatch, delays stop signals.
+        Metrics come from the device once per call and one call late, while the next one runs, so the device never
+        waits for the log; a `stop` metric ends the run after that next call.
       log_every: metrics are written for every such step.
       save_every: full checkpoints; 0 only at the end.
       preview_every: pictures under samples/; 0 only at the end.
@@ -98,7 +100,13 @@ class Experiment:
         if self.data.batch_size < 1:
             raise UserError(f"config.data: a batch needs at least 1 element, got {self.data.batch_size}")
         if not isinstance(self.task, Task):
-            raise UserError(f"config.task builds a {type(self.task).__name__}: it lacks methods of the Task protocol")
+            raise UserError(f"config.task builds a {type(self.task).__name__}: it lacks methods of the Task protocol;"
+                            " derive it from genjax.core.task.TaskBase")
+        ours, theirs = tuple(self.task.value_range), getattr(self.data, "value_range", None)
+        if theirs is not None and tuple(theirs) != ours:
+            raise UserError(f"config.data makes pictures in {tuple(theirs)}, config.task works in {ours};"
+                            f" set config.data.value_range={ours[0]:g},{ours[1]:g}")
+        rng_lib.check_seed(self.seed, "config.seed")
         if self.train.steps_per_call < 1:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
         if self.train.keep < 1:
@@ -199,8 +207,8 @@ class Programs:
         with jax.set_mesh(self.mesh):
             return self._jitted(state, batch, self._key("train"), jnp.int32(count))
 
-    def lower(self) -> Any:
-        """The step program lowered for abstract inputs, for cost and memory analysis."""
+    def trace(self) -> Any:
+        """The step program traced for abstract inputs (`jax.stages.Traced`), for cost analysis."""
         spec = {}
         for k, s in self.experiment.data.element_spec.items():
             shape, sharding = s.shape, self.batch_sharding[k]
@@ -209,7 +217,12 @@ class Programs:
                 sharding = NamedSharding(self.mesh, PartitionSpec(None, *sharding.spec))
             spec[k] = jax.ShapeDtypeStruct(shape, s.dtype, sharding=sharding)
         with jax.set_mesh(self.mesh):
-            return self._jitted.lower(self.abstract, spec, self._key("train"), jnp.int32(1))
+            return self._jitted.trace(self.abstract, spec, self._key("train"), jnp.int32(1))
+
+    def lower(self) -> Any:
+        """The traced step program, lowered."""
+        with jax.set_mesh(self.mesh):
+            return self.trace().lower()
 
 
 def _place(x: Any, sharding: NamedSharding) -> jax.Array:

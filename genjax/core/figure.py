@@ -89,7 +89,7 @@ class FigureRun:
         At smoke scale the config's smoke form is trained.
 
         Raises:
-          SystemExit: a signal ended the run; it is saved, and the same command goes on.
+          Preempted: a signal ended the run; it is saved, and the same command goes on.
         """
         loaded = config_lib.load(config)
         overrides = list(overrides)
@@ -103,8 +103,7 @@ class FigureRun:
         log.info("%s: %s (%s)", number, case, config)
         outcome = train_lib.train(loaded, str(folder.path), self.quiet)
         if outcome.preempted:
-            log.warning("saved at step %d; run the same command again to go on", outcome.step)
-            raise SystemExit(train_lib.PREEMPTED_EXIT)
+            raise train_lib.Preempted(f"{case}: interrupted and saved at step {outcome.step}")
         self._runs.append((case, outcome.seconds, outcome.step))
         variables, _ = load_snapshot(folder.newest_snapshot())
         return Result(folder, config_lib.build(loaded), variables, outcome.metrics, outcome.seconds)
@@ -178,13 +177,15 @@ def load_figure(name: str) -> Callable[[FigureRun], None]:
 
 
 def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
-    """Runs a figure and returns the finished `FigureRun`; prints where the report is."""
+    """Runs a figure and returns the finished `FigureRun`; `text` says where its report is."""
     name = name.removesuffix(".py").removeprefix("experiments/")
     draw = load_figure(name)
-    if images is not None and not Path(images).exists():
-        raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures")
+    builtin = images is not None and images.startswith("builtin:")
+    if images is not None and not builtin and not Path(images).exists():
+        raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures, or"
+                        " builtin:photos/NAME")
     # Pictures of one's own have a folder of their own: a run never goes on with another picture.
-    own = "-" + re.sub(r"[^\w.=-]+", "_", Path(images).resolve().stem) if images else ""
+    own = "-" + re.sub(r"[^\w.=-]+", "_", images if builtin else Path(images).resolve().stem) if images else ""
     folder = Path(workdir) if workdir else Path("runs") / "figures" / f"{name.replace('/', '-')}-{scale}{own}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

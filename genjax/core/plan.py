@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
+from genjax.core import flops
 from genjax.core import sharding as sh
 from genjax.core.experiment import Programs
 
@@ -26,22 +27,22 @@ def _networks(params: Any, copies: int) -> dict[str, int]:
 
 
 def plan(config: ConfigDict) -> dict[str, Any]:
-    """Compiles the step for abstract inputs and reads XLA's own analysis.
+    """Compiles the step for abstract inputs: XLA's own analysis of the memory, FLOPs counted on the traced step.
 
     Returns:
       `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak},
-      flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`; bytes as integers.
+      flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`; parameters are those of one
+      copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes integers.
     """
     experiment = config_lib.build(config)
     programs = Programs(experiment)
     state = programs.abstract
-    compiled = programs.lower().compile()
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory = programs.lower().compile().memory_analysis()
     rows = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         rows.append({"path": sh.path_str(path), "shape": list(leaf.shape), "dtype": str(leaf.dtype),
                      "spec": str(tuple(leaf.sharding.spec)), "bytes_per_device": sh.bytes_per_device(leaf)})
-    copies = getattr(experiment.task, "copies", lambda spec: 1)(experiment.data.element_spec)
+    copies = experiment.task.copies(experiment.data.element_spec)
     return {
         "networks": _networks(state.params, copies),
         "copies": copies,
@@ -51,8 +52,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
             "state": sh.bytes_per_device(state),
             "activations_peak": int(getattr(memory, "temp_size_in_bytes", 0)),
         },
-        # XLA counts a loop's body once, so this is per step whatever steps_per_call is.
-        "flops_per_step": float(cost.get("flops", 0.0)),
+        # The steps of a call are a `while` loop, whose body counts once: this is per step whatever steps_per_call is.
+        "flops_per_step": float(flops.count(programs.trace().jaxpr)),
         "mesh": {k: int(v) for k, v in programs.mesh.shape.items()},
         "shardings": rows,
     }

@@ -4,10 +4,18 @@ import zlib
 
 import jax
 
+from genjax.errors import UserError
+
 
 def stream(seed: int, name: str) -> jax.Array:
     """The root key of the stream `name` ("init", "train", "preview", "eval", "sample") of a run."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def check_seed(seed: int, where: str) -> None:
+    """Refuses what is no seed; `where` is the key or flag that set it."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{where} must be from 0 to {2**32 - 1}, got {seed}")
 
 
 def per_item(rng: jax.Array, n: int) -> jax.Array:

@@ -1,7 +1,8 @@
 """The run folder, the interface between verbs.
 
 `config.json` (resolved), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/`,
-`report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason).
+`outputs/` (pictures a task keeps, see `Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step,
+seconds, reason; `stopped` where a `stop` metric ended the run).
 """
 
 import json
@@ -36,10 +37,12 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"
         self.snapshots = self.path / "snapshots"
+        self.outputs = self.path / "outputs"
         self.report = self.path / "report.html"
 
     def create(self, config: ConfigDict) -> None:
-        """Makes the folder and writes the config; in an existing run the config must agree except for lengths.
+        """Makes the folder with its config; the config of an existing run stays (`begin` writes the new one), and must
+        agree with this one except for lengths.
 
         Raises:
           UserError: not writable, not a run folder, or a run of another config.
@@ -60,9 +63,8 @@ class RunFolder:
                     raise UserError(
                         f"--workdir {self.path} holds a run of another config ({len(fixed)} keys differ, first"
                         f" config.{fixed[0]}: {old!r} there, {new!r} here); use another --workdir")
-            write_file(self.config_file, config_lib.to_json(config))
-            for mark in MARKS:
-                (self.path / mark).unlink(missing_ok=True)
+            else:
+                write_file(self.config_file, config_lib.to_json(config))
             for folder in (self.path, self.samples, self.snapshots):
                 folder.mkdir(exist_ok=True)
                 for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
@@ -72,6 +74,15 @@ class RunFolder:
             raise UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; choose another --workdir"
                             ) from None
 
+    def begin(self, config: ConfigDict) -> None:
+        """The run goes on with this config: written, and no mark stands any more."""
+        write_file(self.config_file, config_lib.to_json(config))
+        self._unmark()
+
+    def _unmark(self, *but: str) -> None:
+        for mark in set(MARKS) - set(but):
+            (self.path / mark).unlink(missing_ok=True)
+
     def config(self) -> ConfigDict:
         """The resolved config of the run, finalized and locked."""
         if not self.config_file.is_file():
@@ -79,8 +90,9 @@ class RunFolder:
         return config_lib.read_json(self.config_file)
 
     def mark(self, name: str, **info: Any) -> None:
-        """Writes DONE, FAILED or PREEMPTED."""
+        """Writes DONE, FAILED or PREEMPTED, in the place of another."""
         write_file(self.path / name, json.dumps({**info, "time": time.time()}) + "\n")
+        self._unmark(name)
 
     def state(self) -> tuple[str, dict[str, Any]]:
         """`(done|failed|preempted|running, the mark's content)`."""

@@ -67,6 +67,10 @@ def schema(target: str) -> dict[str, Field]:
         parameters = inspect.signature(obj).parameters
     except ValueError:
         raise UserError(f"target {target!r} does not say which keywords it takes; wrap it in a function") from None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) and not any(
+            p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters.values()):
+        raise UserError(f"target {target!r} takes only *arguments, which a node cannot give; write a function with"
+                        " keywords that calls it, and name that as the target")
     out = {}
     for name, p in parameters.items():
         if name in hidden or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):

@@ -44,12 +44,16 @@ def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None) -
     """Draws `n` samples and writes them as one grid; image i depends on the seed and i alone. Returns the path."""
     if n < 1:
         raise UserError(f"-n must be at least 1, got {n}")
+    if out and Path(out).suffix.lower() != ".png":
+        raise UserError(f"--out {out}: samples are written as PNG; name a file that ends in .png")
+    rng_lib.check_seed(seed, "--seed")
     folder, experiment, variables, _, _ = _open(run, snapshot)
     images = experiment.task.sample(variables, rng_lib.stream(seed, "sample"), n)
     if not images:
         raise UserError(f"{type(experiment.task).__name__} draws no samples")
     path = Path(out) if out else folder.samples / f"sample_seed{seed}.png"
-    return save_previews(path, {k: np.asarray(v) for k, v in images.items()})
+    low, high = experiment.task.value_range
+    return save_previews(path, {k: (np.asarray(v) - low) / (high - low) for k, v in images.items()})
 
 
 def evaluate(run: str, snapshot: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -40,7 +41,14 @@ class TrainState:
 
 @runtime_checkable
 class Task(Protocol):
-    """What the loop, the verbs and the figure runner know of a system."""
+    """What the loop, the verbs and the figure runner know of a system; `TaskBase` has all of it but `init` and `step`.
+
+    Attributes:
+      value_range: where black and white are in the pictures the system takes and makes; a data set that states another
+        `value_range` is refused.
+    """
+
+    value_range: tuple[float, float]
 
     def init(self, rng: Array, spec: Mapping[str, jax.ShapeDtypeStruct]) -> TrainState:
         """The initial state for batches of this spec; pure, runs under `eval_shape` and `jit`."""
@@ -61,9 +69,19 @@ class Task(Protocol):
     def evaluate(self, variables: dict[str, Any], data: Any, rng: Array) -> dict[str, Any]:
         """Metrics of the current weights as plain floats."""
 
+    def results(self, variables: dict[str, Any], data: Any, rng: Array) -> dict[str, np.ndarray]:
+        """Pictures to keep as files, [H,W,C] in [0,1]: at the end of a run each becomes RUN/outputs/NAME.png, pixel
+        for pixel. `{}` where nothing is made but weights."""
+
+    def copies(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+        """How many independent networks a state for batches of this spec holds, stacked along each leaf's first axis;
+        1 where the leaves have no such axis."""
+
 
 class TaskBase:
-    """Defaults for the parts of the protocol that many tasks share."""
+    """Defaults for the parts of the protocol that many tasks share: pictures in [0,1], one network, nothing kept."""
+
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     def export(self, state: TrainState) -> dict[str, Any]:
         """The averaged parameters where there are any, else the parameters; and the extras."""
@@ -80,6 +98,14 @@ class TaskBase:
     def evaluate(self, variables, data, rng):
         """No metrics."""
         return {}
+
+    def results(self, variables, data, rng):
+        """No files."""
+        return {}
+
+    def copies(self, spec):
+        """One network."""
+        return 1
 
 
 def ema_update(ema: Any, params: Any, decay: float | Array) -> Any:

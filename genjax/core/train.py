@@ -25,6 +25,7 @@ from genjax.core.experiment import Experiment, Programs
 from genjax.core.record import Recorder, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
+from genjax.viz.grid import save_png
 
 log = logging.getLogger("genjax")
 
@@ -89,6 +90,7 @@ class _Loop:
         self.pending: deque = deque()
         self.metrics: dict[str, Any] = {}
         self.stopped = False
+        self.stopping = False  # the call before the first one had the `stop`
 
     def run(self, signals: _Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
@@ -99,10 +101,10 @@ class _Loop:
             log.info("resuming %s at step %d of %d", self.folder.path, self.step, self.total)
         while True:
             self._old_state_events()
-            if signals.got is not None and self.step < self.total:
-                return self._end(began, preempted=True)
             if self.step >= self.total or self.stopped:
                 return self._end(began, preempted=False)
+            if signals.got is not None:
+                return self._end(began, preempted=True)
             count = self._until_next_event()
             batch = self.programs.put(self.step, count)
             self.state, metrics = self.programs.step(self.state, batch, count)
@@ -110,6 +112,7 @@ class _Loop:
             self.step += count
             # One call stays in flight while the one before it is fetched: the device never waits for the log.
             self._drain(keep=1)
+            self.stopped = self.stopped or self.stopping
 
     def _due(self, name: str) -> bool:
         every = self.every[name]
@@ -117,7 +120,9 @@ class _Loop:
 
     def _until_next_event(self) -> int:
         ends = [self.total] + [(self.step // e + 1) * e for n, e in self.every.items() if e and n != "log"]
-        return min(self.experiment.train.steps_per_call, min(ends) - self.step)
+        # Calls end at multiples of their length, so that wherever a run is cut, it is cut into the same ones.
+        calls = self.experiment.train.steps_per_call
+        return min(calls - self.step % calls, min(ends) - self.step)
 
     def _old_state_events(self) -> None:
         if self._due("eval") and self.step > 0:
@@ -179,7 +184,8 @@ class _Loop:
         if preempted:
             self.saver.close()
             self.record.close()
-            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds)
+            # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
+            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped)
             return Outcome(self.state, self.step, True, self.metrics, seconds)
         self._evaluate()
         self._preview()
@@ -187,11 +193,14 @@ class _Loop:
             self.folder.snapshots / f"step_{self.step:08d}.npz", jax.device_get(self._variables()),
             {"step": self.step, "config": self.config.to_dict(), "environment": environment(),
              "metrics": self.metrics})
+        found = self.experiment.task.results(self._variables(), self.experiment.data, self._rng("results"))
+        for name, image in found.items():
+            save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
         self.saver.close()
         self.record.close()
         taken = self.step - self.start
         self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics,
-                         steps_per_second=taken / seconds)
+                         steps_per_second=taken / seconds, stopped=self.stopped)
         return Outcome(self.state, self.step, False, self.metrics, seconds)
 
 
@@ -216,15 +225,17 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False) -> Outcome:
     try:
         with _Signals() as signals:  # from here on: restoring and compiling take seconds
             loop = _Loop(config, programs, folder, quiet)
-            if was == "done" and loop.step >= loop.total:
+            stopped = bool(info.get("stopped")) and info.get("step") == loop.step
+            if was == "done" and (loop.step >= loop.total or stopped):
                 log.info("%s is already done (%d steps)", folder.path, loop.step)
-                folder.mark("DONE", **info)
                 loop.saver.close()
                 return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
+            loop.stopping = was == "preempted" and stopped
+            folder.begin(config)
             return loop.run(signals)
     except UserError as e:
         log.error("%s", e)
-        if not (folder.path / "FAILED").exists():
+        if not isinstance(e, TrainingFailure):  # that one left its mark
             with contextlib.suppress(UserError):  # a full disk has no room for the mark either
                 folder.mark("FAILED", reason=str(e))
         raise

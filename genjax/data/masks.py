@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from genjax import errors
 
 Seed = int | Sequence[int]
+MAX_STROKES = 2000  # 0.9 of a square takes some 200; each is followed by a count over the picture
 _WORDS = ("light falls on the old stone wall and every leaf in the garden turns to gold while rivers carry their "
           "silver under quiet bridges where nobody waits but small birds sing of summer until evening comes").split()
 
@@ -70,7 +71,7 @@ def text_mask(H: int, W: int, seed: Seed = 0, *, lines: int = 8, weight: float =
     Args:
       H, W: size. The letters scale with it, so a small picture gets small letters, not fewer.
       seed: chooses the words and where each line starts.
-      lines: lines from top to bottom.
+      lines: lines from top to bottom, at most a quarter of the rows (the default goes for every picture).
       weight: how far letters are thickened, as a share of the letter height (0 = as the font is).
 
     Like the text over a photograph in figure 7 of Deep Image Prior. Drawn with the font that Pillow carries, so
@@ -78,6 +79,8 @@ def text_mask(H: int, W: int, seed: Seed = 0, *, lines: int = 8, weight: float =
     """
     if lines < 1:
         raise errors.UserError(f"lines={lines}: a text mask has at least one line")
+    if lines > max(8, H // 4):
+        raise errors.UserError(f"{lines} lines of text do not fit into {H} rows; ask for at most {max(8, H // 4)}")
     rng = np.random.default_rng(seed)
     scale = 4  # drawn larger and reduced: the stroke width then need not be a whole pixel
     pitch = scale * H / lines
@@ -107,11 +110,18 @@ def stroke_mask(H: int, W: int, fraction: float = 0.1, seed: Seed = 0, *, width:
       fraction: share of the area to hide, in (0, 1).
       seed: integer(s).
       width: mean brush width as a share of the short side.
+
+    Raises:
+      UserError: when MAX_STROKES leave more than that: nearly the whole area of a large or very long picture.
     """
     fraction = _fraction("strokes' share of the area", fraction)
     rng, page, short = np.random.default_rng(seed), Image.new("L", (W, H), 0), min(H, W)
     draw = ImageDraw.Draw(page)
+    drawn = 0
     while np.count_nonzero(np.asarray(page)) < fraction * H * W:
+        drawn += 1
+        if drawn > MAX_STROKES:
+            raise errors.UserError(f"{MAX_STROKES} strokes do not hide {fraction:g} of {H}x{W} pixels; ask for less")
         brush = max(1, round(short * width * rng.uniform(0.5, 1.5)))
         point, angle = rng.uniform((0, 0), (W, H)), rng.uniform(0, 2 * np.pi)
         for _ in range(rng.integers(2, 7)):
@@ -129,12 +139,14 @@ def scratch_mask(H: int, W: int, count: int = 20, seed: Seed = 0, *, width: floa
 
     Args:
       H, W: size.
-      count: number of scratches.
+      count: number of scratches, at most one per row and column (the default goes for every picture).
       seed: integer(s).
       width: of a scratch, as a share of the short side (at least one pixel).
     """
     if count < 1:
         raise errors.UserError(f"scratches:{count}: a number of at least 1 is needed")
+    if count > max(20, H + W):
+        raise errors.UserError(f"scratches:{count}: at most {max(20, H + W)} go on a {H}x{W} picture")
     rng, page, short = np.random.default_rng(seed), Image.new("L", (W, H), 0), min(H, W)
     draw = ImageDraw.Draw(page)
     for _ in range(count):

@@ -9,6 +9,7 @@ Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018, sections 4.
 
 import dataclasses
 import functools
+import itertools
 import math
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from genjax.data import degradations, images, masks
 
 Problem = Literal["denoise", "jpeg", "super_resolution", "inpaint", "flash"]
 PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
+MAX_SIZE = 8192  # beyond this `size` is a mistake: noise and resampling alone would take many gigabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class RestorationSet:
       sigma: noise level in units of 1/255; the noisy picture is clipped to [0, 1].
       jpeg_quality: 1 to 95.
       factor: 4 or 8 are the usual ones.
-      size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos.
+      size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos (at most 8192).
       crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not), and of `factor` too.
       pad: pixels of reflection padding all around, after the crop (the paper pads Barbara by 1).
       channels: 3, or 1 for grey.
@@ -73,6 +75,8 @@ class RestorationSet:
         for name, least in (("sigma", 0), ("factor", 1), ("size", 0), ("crop_multiple", 0), ("pad", 0), ("seed", 0)):
             if not getattr(self, name) >= least:  # NaN too
                 raise errors.UserError(f"{name}={getattr(self, name)}: at least {least} is needed")
+        if self.size > MAX_SIZE:
+            raise errors.UserError(f"size={self.size}: at most {MAX_SIZE} is possible (0 keeps the picture's own size)")
         if not 1 <= self.jpeg_quality <= 95:
             raise errors.UserError(f"jpeg_quality={self.jpeg_quality}: JPEG quality lies between 1 and 95")
         if self.channels not in (1, 3):
@@ -93,8 +97,12 @@ class RestorationSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Short names of the pictures, for reports: file names without their suffix."""
-        return tuple(Path(s).stem for s in self.specs)
+        """Short names of the pictures, for reports: file names without their suffix, then -2, -3 where they repeat."""
+        found: dict[str, None] = {}
+        for stem in (Path(s).stem for s in self.specs):
+            tries = itertools.chain((stem,), (f"{stem}-{i}" for i in itertools.count(2)))
+            found[next(name for name in tries if name not in found)] = None
+        return tuple(found)
 
     @property
     def batch_size(self) -> int:
@@ -146,6 +154,9 @@ class RestorationSet:
         x = self._fit(x, self.factor if low else 1)
         seed, known = (self.seed, n), self.clean and not self.guide
         scale = self.factor if low else 1
+        if x.shape[0] * x.shape[1] * scale**2 > images.MAX_PIXELS:
+            raise errors.UserError(f"a {_size(x)} picture enlarged by factor={scale} has more than"
+                                   f" {images.MAX_PIXELS // 10**6} million pixels; use a smaller factor or picture")
         out = {"observed": x, "mask": np.ones((x.shape[0] * scale, x.shape[1] * scale, 1), np.float32)}
         if self.problem == "inpaint":
             out["mask"] = self._mask(n, x, original)

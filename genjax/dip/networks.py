@@ -9,6 +9,7 @@ output alike: there is no evaluation mode, and a network is a pure function of (
 Letters: S number of scales, scale i works at H / 2^i; k kernel sizes.
 """
 
+import typing
 from typing import Literal
 
 import jax
@@ -22,6 +23,7 @@ from genjax.ops.resample import avg_pool2x, downsample, downsampling_kernel, max
 Pad = Literal["zero", "reflection"]
 Upsample = Literal["bilinear", "nearest"]
 Downsample = Literal["stride", "avg", "max", "lanczos2", "lanczos3"]
+Dtype = Literal["float32", "bfloat16"]  # linen does not check; tests of gradients take "float64"
 
 PAD_MODES = {"zero": "zero", "reflection": "reflect"}
 
@@ -33,6 +35,24 @@ def per_scale(value: int | str | tuple, scales: int, what: str) -> tuple:
     if len(value) != scales:
         raise UserError(f"{what} has {len(value)} entries for {scales} scales; give one per scale, or a single value")
     return tuple(value)
+
+
+def at_least(net: nn.Module, **least: int) -> None:
+    """Refuses attributes, or entries of tuples, below the given numbers (NaN too)."""
+    for what, number in least.items():
+        value = getattr(net, what)
+        entries = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(v >= number for v in entries):
+            raise UserError(f"{what} must be at least {number}{' each' if entries is value else ''}, got {value}")
+
+
+def one_of(net: nn.Module, **choices: object) -> None:
+    """Refuses attributes, or entries of tuples, that are no name of their `Literal`."""
+    for what, names in choices.items():
+        value = getattr(net, what)
+        for name in value if isinstance(value, (tuple, list)) else (value,):
+            if name not in typing.get_args(names):
+                raise unknown(what, str(name), typing.get_args(names))
 
 
 def pad_mode(pad: str) -> str:
@@ -116,8 +136,9 @@ class Skip(nn.Module):
     Going down, scale i halves the map and convolves twice, while a side branch of channels_skip[i] maps
     leaves it at its input size (none where that is 0). Going up, the map is doubled, cropped to the side
     branch's size (or the reverse), both are normalised, convolved together and, with need1x1_up, once more by
-    a 1x1 convolution. A picture whose sides are no multiple of 2^S comes out a few pixels larger or smaller
-    than z: crop it first.
+    a 1x1 convolution. Sides that are no multiple of 2^S come out as they went in where channels_skip[0] is
+    above 0 and `downsample` "stride" (an odd map is halved upwards, doubled, and cropped to the side branch);
+    a few pixels smaller with the other ways to halve, or larger without a side branch: crop those first.
 
     The published code makes the Lanczos filters of `downsample` dense and learnable by accident; here they
     are fixed.
@@ -157,12 +178,15 @@ class Skip(nn.Module):
     need_sigmoid: bool = True
     need_bias: bool = True
     need1x1_up: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         scales = len(self.channels_down)
         if scales < 1:
             raise UserError("channels_down is empty; give the channels of at least one scale")
+        one_of(self, upsample=Upsample, downsample=Downsample, pad=Pad, act=Activation)
+        at_least(self, out_channels=1, channels_down=1, channels_up=1, channels_skip=0, kernel_down=1, kernel_up=1,
+                 kernel_skip=1)
         for what in ("channels_up", "channels_skip", "kernel_down", "kernel_up", "kernel_skip",
                      "upsample", "downsample"):  # fmt: skip
             per_scale(getattr(self, what), scales, what)
@@ -214,7 +238,7 @@ class Skip(nn.Module):
 
 
 def hourglass(
-    depth: Literal[1, 2, 3, 4, 5, 6] = 6, out_channels: int = 3, need_sigmoid: bool = True, dtype: str = "float32"
+    depth: Literal[1, 2, 3, 4, 5, 6] = 6, out_channels: int = 3, need_sigmoid: bool = True, dtype: Dtype = "float32"
 ) -> Skip:
     """The encoder-decoder without skip connections of the large-hole inpainting figure, at one of its depths.
 

@@ -3,13 +3,14 @@
 Same contract and letters as `genjax.dip.networks`.
 """
 
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.dip.networks import Pad, Picture, crop_to_smallest, pad_mode
+from genjax.dip.networks import Dtype, Pad, Picture, at_least, crop_to_smallest, one_of, pad_mode
 from genjax.errors import UserError, unknown
 from genjax.nn.layers import Activation, BatchStatNorm, Conv, ConvTranspose, InstanceNorm, activation
 from genjax.ops.resample import avg_pool2x, max_pool2x, upsample2x
@@ -44,12 +45,13 @@ class UNet(nn.Module):
 
     Five widths 64..1024 / feature_scale, halved by max pooling, then `more_layers` further halvings at the
     last width; doubled by a 4x4 transposed convolution (without normalisation on the way up) and joined with
-    the map of the same size.
+    the map of the same size. Max pooling as in the authors' models/unet.py, though some descriptions of it say
+    average (which only halves the input that concat_x joins).
 
     Attributes:
       out_channels: channels of the picture.
-      feature_scale: divides the widths 64, 128, 256, 512, 1024.
-      more_layers: halvings beyond the four.
+      feature_scale: divides the widths 64, 128, 256, 512, 1024; 1 to 64.
+      more_layers: halvings beyond the four; 0 to 12.
       concat_x: join the average-pooled input to the maps of every scale, inside the same widths.
       upsample: "deconv", or "bilinear" / "nearest" followed by a 3x3 convolution.
       norm: normalisation on the way down.
@@ -68,7 +70,15 @@ class UNet(nn.Module):
     pad: Pad = "zero"
     need_sigmoid: bool = True
     need_bias: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        at_least(self, out_channels=1, feature_scale=1, more_layers=0)
+        one_of(self, pad=Pad)
+        for what, most in (("feature_scale", 64), ("more_layers", 12)):
+            if getattr(self, what) > most:
+                raise UserError(f"{what} must be at most {most}, got {getattr(self, what)}")
+        super().__post_init__()
 
     @property
     def multiple(self) -> int:
@@ -136,7 +146,12 @@ class ResNet(nn.Module):
     pad: Pad = "reflection"
     act: Activation = "leaky_relu"
     need_sigmoid: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        at_least(self, out_channels=1, blocks=0, channels=1)
+        one_of(self, pad=Pad, act=Activation)
+        super().__post_init__()
 
     @property
     def multiple(self) -> int:
@@ -184,7 +199,13 @@ class DeepDecoder(nn.Module):
     channels: tuple[int, ...] = (128, 128, 128, 128, 128)
     upsample: Literal["bilinear", "nearest"] = "bilinear"
     need_sigmoid: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        if not self.channels:
+            raise UserError("channels is empty; give the maps of at least one layer")
+        at_least(self, out_channels=1, channels=1)
+        super().__post_init__()
 
     @property
     def multiple(self) -> int:
@@ -229,6 +250,12 @@ class Pixels(nn.Module):
     low: float = 0.0
     high: float = 0.1
     need_sigmoid: bool = False
+
+    def __post_init__(self):
+        at_least(self, out_channels=1)
+        if not (self.low <= self.high and math.isfinite(self.low) and math.isfinite(self.high)):
+            raise UserError(f"pixels start between low and high: low={self.low} must not exceed high={self.high}")
+        super().__post_init__()
 
     @property
     def multiple(self) -> int:

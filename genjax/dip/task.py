@@ -18,41 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import PartitionSpec
 
 from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState
-from genjax.dip import inputs
+from genjax.dip import forward, inputs
+from genjax.dip.batching import per_picture
 from genjax.errors import UserError
 from genjax.losses.regularisers import total_variation
 from genjax.metrics.image import psnr, ssim
-from genjax.ops.resample import downsample, downsampling_kernel
-
-
-def per_picture(fn, mapped, shared=()):
-    """`fn(*slices, *shared)` for each picture's slices of `mapped` (leading axis N), each picture for itself.
-
-    One picture runs unbatched (a batched kernel would become a grouped convolution); several run under `vmap` or, on a
-    CPU, which has all its cores in use with one picture, one after another in a loop. Each device of the mesh's `data`
-    axis takes its own share. What depends on `shared` alone stays unbatched: a `lax.cond` on it skips the work of the
-    branch not taken.
-    """
-    n = jax.tree.leaves(mapped)[0].shape[0]
-    mesh = jax.sharding.get_abstract_mesh()
-    shards = mesh.shape["data"] if "data" in mesh.shape else 1
-
-    def local(mapped, shared):
-        if jax.tree.leaves(mapped)[0].shape[0] == 1:
-            out = fn(*jax.tree.map(lambda x: x[0], mapped), *shared)
-            return jax.tree.map(lambda x: x[None], out)
-        if jax.default_backend() == "cpu":
-            return jax.lax.map(lambda slices: fn(*slices, *shared), mapped)
-        return jax.vmap(lambda *slices: fn(*slices, *shared))(*mapped)
-
-    if shards > 1 and n % shards == 0:
-        split, whole = PartitionSpec("data"), PartitionSpec()
-        return jax.shard_map(local, in_specs=(split, whole), out_specs=split, check_vma=False)(mapped, shared)
-    return local(mapped, shared)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +63,7 @@ class DeepImagePrior(TaskBase):
     input_scale: float = 0.1
     reg_noise_std: float = 1.0 / 30.0
     factor: int = 1
-    kernel: Literal["lanczos2", "lanczos3", "gauss", "box"] = "lanczos2"
+    kernel: forward.Kernel = "lanczos2"
     tv_weight: float = 0.0
     ema_decay: float = 0.99
     backtrack_every: int = 50
@@ -116,6 +89,10 @@ class DeepImagePrior(TaskBase):
             raise UserError("es_window 1: a variance needs at least 2 outputs (0 turns early stopping off)")
         if self.es_ends_run and not self.es_window:
             raise UserError("es_ends_run needs early stopping: set es_window, e.g. to 100")
+
+    def copies(self, spec) -> int:
+        """How many independent networks the state holds, one per picture; `plan` counts the parameters of one."""
+        return spec["mask"].shape[0]
 
     def init(self, rng, spec):
         """N independent networks, inputs and optimisers; picture i's are a function of `rng` and i alone."""
@@ -180,15 +157,9 @@ class DeepImagePrior(TaskBase):
         except (TypeError, ValueError):  # maps that do not fit together, or are too small to halve
             return None
 
-    def _forward(self, output):
-        if self.factor == 1:
-            return output
-        kernel = downsampling_kernel(self.factor, self.kernel, phase=0.5)
-        return downsample(output[None], kernel, self.factor, preserve_size=True)[0]
-
     def _loss(self, params, z, batch):
         output = self.network.apply({"params": params}, z)[0]
-        error = self._forward(output) - batch["observed"]
+        error = forward.observe(output, self.factor, self.kernel) - batch["observed"]
         if self.factor == 1:
             error = error * batch["mask"]
         loss = jnp.mean(error**2)
@@ -310,8 +281,22 @@ class DeepImagePrior(TaskBase):
             images["clean"] = batch["clean"]
         return images
 
+    def results(self, variables, data, rng):
+        """The restored pictures one by one, NAME_OUTPUT -> [H,W,C] in [0,1], for the names of `data` and the `outputs`.
+
+        Where pictures have holes `composite` is one more: the observation with its holes filled from `ema`.
+        """
+        batch = data.batch(0)
+        kept = self.outputs(variables)
+        if self.factor == 1 and (batch["mask"] < 1).any():
+            kept["composite"] = np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), kept["ema"])
+        return {f"{name}_{k}": images[i] for i, name in enumerate(_names(data, batch)) for k, images in kept.items()}
+
     def evaluate(self, variables, data, rng):
-        """PSNR and SSIM of every kept output, averaged over the pictures; nothing when no clean picture is known."""
+        """PSNR and SSIM of every kept output, averaged over the pictures, and with several `psnr_ema/NAME` of each.
+
+        Nothing when no clean picture is known; no SSIM below the 11 x 11 pixels of its window.
+        """
         batch = data.batch(0)
         if "clean" not in batch:
             return {}
@@ -319,7 +304,11 @@ class DeepImagePrior(TaskBase):
         found = {}
         for name, images in self.outputs(variables).items():
             found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
-            found[f"ssim_{name}"] = np.mean([ssim(a, b) for a, b in zip(images, clean, strict=True)])
+            if min(clean.shape[1:3]) >= 11:
+                found[f"ssim_{name}"] = np.mean([ssim(a, b) for a, b in zip(images, clean, strict=True)])
+            if name == "ema" and len(images) > 1:
+                found |= {f"psnr_ema/{n}": psnr(a, b)
+                          for n, a, b in zip(_names(data, batch), images, clean, strict=True)}
             holes = [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True) if (m < 1).any()]
             if holes:
                 found[f"psnr_hole_{name}"] = np.mean(holes)
@@ -327,6 +316,11 @@ class DeepImagePrior(TaskBase):
             found["psnr_input"] = np.mean(
                 [psnr(a * m, b) for a, b, m in zip(batch["observed"], clean, mask, strict=True)])
         return {k: float(v) for k, v in found.items()}
+
+
+def _names(data, batch):
+    """One name per picture: those of the data set, or their numbers."""
+    return getattr(data, "names", None) or [str(i) for i in range(len(batch["mask"]))]
 
 
 def _pick(flag, a, b):

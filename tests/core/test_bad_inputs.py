@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -152,6 +153,8 @@ VALUES = [
     ("optimizer=3", "config.optimizer is a node"),
     ("seed=abc", "config.seed must be int, got 'abc'"),
     ("seed=1.5", "config.seed must be int"),
+    ("seed=99999999999999999999", "config.seed must be from 0 to 4294967295, got 99999999999999999999"),
+    ("seed=-1", "config.seed must be from 0 to 4294967295"),
     ("optimizer.learning_rate=fast", "config.optimizer.learning_rate must be float"),
     ("optimizer.learning_rate=-1", "learning_rate must not be negative"),
     ("optimizer.schedule=cosin", "did you mean 'cosine'"),
@@ -297,6 +300,10 @@ def test_a_damaged_config_json(capsys, tmp_path, verb, content):
 def test_samples(capsys, run, tmp_path):
     assert "-n must be at least 1, got 0" in refused(capsys, tmp_path, "sample", run, "-n", 0)
     assert "-n must be at least 1, got -3" in refused(capsys, tmp_path, "sample", run, "-n", -3)
+    assert "--seed must be from 0 to" in refused(capsys, tmp_path, "sample", run, "--seed", 10**20)
+    for out in ("s.xyz", "s.jpg", "s"):
+        found = refused(capsys, tmp_path, "sample", run, "--out", f"{{dir}}/{out}")
+        assert f"{out}: samples are written as PNG; name a file that ends in .png" in found
     assert "no snapshot" in refused(capsys, tmp_path, "sample", run, "--snapshot", "{dir}/none.npz")
     assert "cannot write" in refused(capsys, tmp_path, "sample", run, "--out", run / "DONE" / "x.png")
     shutil.rmtree(run / "snapshots")
@@ -337,6 +344,33 @@ def test_diffs_and_tables(capsys, run, tmp_path):
     capsys.readouterr()
     assert launch.main(["status", str(run), "--json", str(tmp_path / "file" / "x.json")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+# Too large
+
+def test_what_does_not_fit_into_memory(capsys, tmp_path):
+    found = refused(capsys, tmp_path, *TRAIN, f"--config.data.batch_size={10**14}", unchanged=False)
+    assert found.startswith("does not fit into memory (") and found.endswith("lower config.data.size or the batch")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), MemoryError("Unable to allocate 1.2 PiB for an array"),
+                                   jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 5 bytes\nmore"),
+                                   jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 5 bytes.")])
+def test_memory_errors_of_every_kind(capsys, tmp_path, monkeypatch, error):
+    def fails(*a):
+        raise error
+
+    monkeypatch.setattr(launch, "_train", fails)
+    assert "does not fit into memory (" in refused(capsys, tmp_path, *TRAIN)
+
+
+def test_other_errors_of_the_runtime_keep_their_traceback(monkeypatch):
+    def fails(*a):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(launch, "_train", fails)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        launch.main(["train", "--config", TOY])
 
 
 # A full disk

@@ -112,6 +112,7 @@ def test_a_default_that_json_cannot_hold_stays_the_constructors_own():
     ({"train": 5}, "config.train must be TrainOptions"),
     ({"train": node("genjax.core.experiment.TrainOptions", keep="two")}, "config.train.keep must be int, got 'two'"),
     ({"seed": 1.5}, "config.seed must be int"),
+    ({"optimizer": node("optax.chain")}, "'optax.chain' takes only .arguments.*write a function with keywords"),
     ({"seed": True}, "config.seed must be int"),
     ({"sharding": ".* -> replicate"}, "config.sharding must be tuple"),
     ({"optimizer": node("genjax.core.optim.adam", schedule="cosin")}, "'cosin'; did you mean 'cosine'"),
@@ -141,6 +142,8 @@ def test_the_root_must_be_an_experiment():
     ({"train": node("genjax.core.sharding.MeshSpec")}, "config.train must be a TrainOptions; .*MeshSpec"),
     ({"optimizer": node("genjax.core.sharding.MeshSpec")}, "config.task.optimizer must be a GradientTransformation"),
     ({"task": node("tests.core.toy.ToyData")}, "config.task builds a ToyData"),
+    ({"data": node("tests.core.toy_parts.SignedData")},
+     r"makes pictures in \(-1.0, 1.0\), config.task works in \(0.0, 1.0\); set config.data.value_range=0,1"),
 ])
 def test_a_target_of_the_wrong_kind_is_named_when_built(swap, message):
     with pytest.raises(UserError, match=message):

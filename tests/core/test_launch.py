@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from PIL import Image
 import launch
 from genjax.core import config as config_lib
 from genjax.core import inspect as inspect_lib
+from genjax.core import train as train_lib
 from genjax.viz import jsonl
+from tests.core.toy import ToyTask
 
 TOY = "tests/core/toy_config.py"
 VERBS = ("train", "sample", "eval", "reproduce", "plan", "show", "diff", "report", "status", "bench", "list")
@@ -67,15 +70,39 @@ def test_train_leaves_a_whole_run_folder(run):
 
 
 def test_smoke_from_another_folder_without_tensorflow(tmp_path, root):
-    """The default workdir is runs/<config> under the current folder; TensorFlow is never imported."""
+    """The default workdir is runs/<config>-<overrides> under the current folder; TensorFlow is never imported."""
     code = ("import sys; sys.path.insert(0, sys.argv.pop(1)); import launch; code = launch.main(); "
             "print([m for m in sys.modules if m.partition('.')[0] == 'tensorflow'], file=sys.stderr); sys.exit(code)")
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code, str(root), "train", "--config", TOY, "--smoke", "--quiet",
                            "--config.seed=3"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
-    config = json.loads((tmp_path / "runs" / "tests" / "core" / "toy_config-smoke" / "config.json").read_text())
+    (file,) = (tmp_path / "runs" / "tests" / "core").glob("toy_config-smoke-??????/config.json")
+    config = json.loads(file.read_text())
     assert config["train"]["steps"] == 2 and config["width"] == 8 and config["seed"] == 3
+
+
+def test_default_workdirs():
+    def workdir(*argv):
+        return launch._workdir(*launch.parse(["train", *argv]))
+
+    plain = workdir("--config", "configs/dip/denoise.py:small")
+    assert plain == workdir("--config", "dip/denoise:small", "--config.train.steps=9") == "runs/dip/denoise-small"
+    assert workdir("--config", "dip/denoise", "--smoke") == "runs/dip/denoise-smoke"
+    own = workdir("--config", "dip/denoise:small", "--config.image=a.png", "--config.seed=1")
+    assert re.fullmatch(r"runs/dip/denoise-small-[0-9a-f]{6}", own)
+    assert own == workdir("--config", "dip/denoise:small", "--config.seed", "1", "--config.image=a.png",
+                          "--config.train.steps=9", "--config.mesh.data=1"), "as it may go on, it is the same run"
+    assert own != workdir("--config", "dip/denoise:small", "--config.image=b.png", "--config.seed=1")
+
+
+def test_train_says_where_kept_pictures_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ("train", "--config", TOY, "--smoke", "--quiet", "--config.task.keeps=True")
+    for _ in range(2):  # the second start finds it done
+        out = main(capsys, *argv).strip().split("\n")[-1]
+        assert out.startswith("pictures: runs/tests/core/toy_config-smoke-") and out.endswith("/outputs")
+        assert (tmp_path / out.removeprefix("pictures: ") / "kernel.png").exists()
 
 
 def test_nan_is_one_line_and_exit_code_2(tmp_path, root):
@@ -148,12 +175,24 @@ def test_plan(capsys, tmp_path):
     assert found["bytes_per_device"]["params"] == 4096 and found["bytes_per_device"]["opt_state"] == 2 * 4096 + 4
     assert found["bytes_per_device"]["activations_peak"] > 0
     # forward and both gradients of two matrix products of batch 8, without the input's gradient: 5 products
-    assert found["flops_per_step"] > 5 * 2 * 8 * 16 * 32
+    assert found["flops_per_step"] == 5 * 2 * 8 * 16 * 32 and found["copies"] == 1
     text = main(capsys, "plan", "--config", TOY, "--json", tmp_path / "plan.json")
     assert "1,024 parameters" in text and "params/first/kernel" in text and "float32[16, 32]" in text
     assert json.loads((tmp_path / "plan.json").read_text()) == found
     adversarial = json.loads(main(capsys, "plan", "--config", f"{TOY}:task=ToyAdversarial", "--json", "-"))
     assert sum(adversarial["networks"].values()) == 8
+    parts = json.loads(main(capsys, "plan", "--config", TOY, "--config.task.micro_batches=4", "--json", "-"))
+    assert parts["flops_per_step"] == found["flops_per_step"], "a part of the batch is not the step"
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_plan_of_independent_networks(capsys, in_turn):
+    argv = ("plan", "--config", f"{TOY}:task=ToyCopies", f"--config.task.in_turn={in_turn}")
+    found = json.loads(main(capsys, *argv, "--json", "-"))
+    assert found["networks"] == {"network": 256} and found["copies"] == 8
+    assert found["bytes_per_device"]["params"] == 8 * 256 * 4
+    assert found["flops_per_step"] == 8 * 2 * (2 * 16 * 16), "a product forward and one back, in every network"
+    assert "network 256 parameters, 8 independent copies" in main(capsys, *argv)
 
 
 def test_status(capsys, run, tmp_path):
@@ -191,6 +230,13 @@ def test_sample_is_a_function_of_the_seed(capsys, run, tmp_path):
     assert main(capsys, "sample", run).strip() == str(run / "samples" / "sample_seed0.png")
 
 
+def test_samples_of_another_value_range_are_brought_to_black_and_white(capsys, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ToyTask, "value_range", (-1.0, 1.0))
+    main(capsys, "sample", run, "--out", tmp_path / "a.png")
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))[3:10, 3:10]  # inside the first sample
+    assert pixels.min() >= 127 and pixels.std() > 10
+
+
 def test_eval_repeats_the_runs_own_metrics(capsys, run):
     row = json.loads(main(capsys, "eval", run, "--json", "-"))
     assert row == json.loads((run / "DONE").read_text())["metrics"] | {"step": 12}
@@ -210,7 +256,8 @@ def test_train_again_is_done_at_once_and_more_steps_go_on(capsys, run, tmp_path)
     assert (copy / "snapshots" / "step_00000012.npz").stat().st_mtime_ns == stamp
     assert launch.main([*map(str, argv), "--config.train.steps=14"]) == 0
     assert inspect_lib.status(str(copy))["step"] == 14
-    assert "norm" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "norm" in out and "pictures:" not in out
 
 
 FIGURE = '''"""A toy figure.
@@ -241,6 +288,25 @@ def test_reproduce(capsys, tmp_path, monkeypatch, expected, scale, code):
     out = {p.name for p in (tmp_path / "out").iterdir()}
     assert {"figure.json", "report.html", "kernel.png", "runs"} <= out
     assert json.loads((tmp_path / "out" / "figure.json").read_text())["rows"] == rows
+
+
+def test_an_interrupted_figure_says_so_and_exits_75(capsys, tmp_path, monkeypatch):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "fig.py").write_text(FIGURE % 5.0)
+    monkeypatch.setattr(inspect_lib, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(train_lib, "train", lambda *a: train_lib.Outcome(None, 7, True, {}, 1.0))
+    assert launch.main(["reproduce", "toy/fig", "--workdir", str(tmp_path / "out"), "--quiet"]) == 75
+    found = capsys.readouterr().err.strip().split("\n")[-1]
+    assert found == "fast: interrupted and saved at step 7; run the same command again to go on"
+
+
+def test_own_pictures_of_a_figure_may_be_built_in(capsys, tmp_path, monkeypatch):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "fig.py").write_text('"""A toy."""\n\n\ndef run(fig):\n    fig.note(fig.images)\n')
+    monkeypatch.setattr(inspect_lib, "EXPERIMENTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    out = main(capsys, "reproduce", "toy/fig", "--images", "builtin:photos/cat")
+    assert out.strip().endswith("runs/figures/toy-fig-small-builtin_photos_cat/report.html")
 
 
 def test_bench(capsys, tmp_path, monkeypatch):

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from genjax.core import config as config_lib
 from genjax.core import inspect, report, snapshot
@@ -15,6 +17,7 @@ from genjax.core.config import experiment, node
 from genjax.core.experiment import Programs, to_steps
 from genjax.errors import UserError
 from genjax.viz import jsonl
+from tests.core.toy import ToyData
 
 
 def toy(task="ToyTask", steps=12, task_kw=None, data_kw=None, **train):
@@ -80,6 +83,10 @@ def test_finished_run_returns_at_once(tmp_path):
     again = train_lib.train(toy(), tmp_path / "run", quiet=True)
     after = json.loads((tmp_path / "run" / "DONE").read_text())
     assert again.step == 12 and after["seconds"] == before["seconds"]
+    saved = (tmp_path / "run" / "config.json").read_text()
+    assert train_lib.train(toy(steps=6), tmp_path / "run", quiet=True).step == 12
+    assert (tmp_path / "run" / "config.json").read_text() == saved, "the config is that of the run that was done"
+    assert json.loads((tmp_path / "run" / "DONE").read_text()) == before
 
 
 def test_longer_run_goes_on_and_another_config_is_refused(tmp_path):
@@ -125,6 +132,47 @@ def test_stop_metric_ends_the_run(tmp_path):
     out = train_lib.train(toy(task_kw={"stop_at": 5}, save_every=0), tmp_path / "run", quiet=True)
     assert 5 <= out.step <= 7 and not out.preempted
     assert inspect.status(str(tmp_path / "run"))["state"] == "done"
+    done = (tmp_path / "run" / "DONE").read_text()
+    assert json.loads(done)["stopped"] is True
+    again = train_lib.train(toy(task_kw={"stop_at": 5}, save_every=0), tmp_path / "run", quiet=True)
+    assert again.step == out.step and digest(again.state) == digest(out.state)
+    assert (tmp_path / "run" / "DONE").read_text() == done, "the second start trains nothing"
+
+
+@pytest.mark.parametrize("at", [2, 4, 6])  # the call before the one with the stop, that one, the one after
+def test_a_signal_changes_nothing_about_where_a_stop_ends_the_run(tmp_path, monkeypatch, at):
+    config = toy(task_kw={"stop_at": 5}, save_every=0, steps_per_call=2)
+    whole = train_lib.train(config, tmp_path / "whole", quiet=True)
+    assert whole.step == 8, "the stop is in the call of steps 4 and 5, the next one was under way"
+    batch = ToyData.batch
+    with monkeypatch.context() as m:
+        m.setattr(ToyData, "batch", lambda self, i: (signal.raise_signal(signal.SIGTERM) if i == at else None,
+                                                     batch(self, i))[1])
+        first = train_lib.train(config, tmp_path / "cut", quiet=True)
+    assert first.preempted == (at < 6) and first.step == at + 2
+    cut = train_lib.train(config, tmp_path / "cut", quiet=True)
+    assert cut.step == whole.step and digest(cut.state) == digest(whole.state)
+
+
+def test_calls_end_at_multiples_of_their_length(tmp_path, monkeypatch):
+    """Also after a start that is none: a stop ends a run that was made longer where it would have ended anyway."""
+    found = []
+    step = Programs.step
+    monkeypatch.setattr(Programs, "step", lambda self, state, batch, count: (
+        found.append((int(state.step), count)), step(self, state, batch, count))[1])
+    train_lib.train(toy(steps=7, save_every=0, steps_per_call=5), tmp_path / "run", quiet=True)
+    train_lib.train(toy(steps=17, save_every=0, steps_per_call=5), tmp_path / "run", quiet=True)
+    assert found == [(0, 5), (5, 2), (7, 3), (10, 5), (15, 2)]
+
+
+def test_pictures_a_task_keeps_are_files_of_their_own(tmp_path):
+    out = train_lib.train(toy(steps=2, task_kw={"keeps": True}), tmp_path / "run", quiet=True)
+    assert [p.name for p in (tmp_path / "run" / "outputs").iterdir()] == ["kernel.png"]
+    pixels = np.asarray(Image.open(tmp_path / "run" / "outputs" / "kernel.png"))
+    kernel = np.clip(np.abs(out.state.ema["first"]["kernel"]), 0, 1)
+    np.testing.assert_array_equal(pixels, np.round(kernel * 255).astype(np.uint8)[:, :, None].repeat(3, 2))
+    train_lib.train(toy(steps=2), tmp_path / "none", quiet=True)
+    assert not (tmp_path / "none" / "outputs").exists()
 
 
 def test_micro_batches_equal_the_large_batch(tmp_path):

@@ -46,6 +46,7 @@ class ToyTask(LossTask):
 
     hidden: int = 32
     stop_at: int = -1
+    keeps: bool = False  # the first kernel, as a picture among the run's outputs
 
     def init_variables(self, rng, spec):
         a, b = jax.random.split(rng)
@@ -69,6 +70,10 @@ class ToyTask(LossTask):
 
     def sample(self, variables, rng, n, cond=None):
         return {"samples": jax.random.uniform(rng, (n, 8, 8, 3))}
+
+    def results(self, variables, data, rng):
+        k = variables["params"]["first"]["kernel"]
+        return {"kernel": np.clip(np.abs(k), 0, 1)[:, :, None]} if self.keeps else {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,3 +107,27 @@ class ToyAdversarial(TaskBase):
         return TrainState(state.step + 1, {"generator": g, "discriminator": d},
                           ema_update(state.ema, g, self.ema_decay),
                           {"generator": opt_g, "discriminator": opt_d}, {"strength": strength}), {"loss": loss}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyCopies(ToyAdversarial):
+    """A network [width,width] for each row of x, one after another or side by side."""
+
+    in_turn: bool = True
+
+    def copies(self, spec):
+        return spec["x"].shape[0]
+
+    def init(self, rng, spec):
+        n, width = spec["x"].shape
+        return TrainState(jnp.int32(0), {"w": jax.random.normal(rng, (n, width, width))})
+
+    def step(self, state, batch, rng):
+        def one(args):
+            w, x, y = args
+            loss, grad = jax.value_and_grad(lambda w: jnp.mean((x @ w - y) ** 2))(w)
+            return w - 0.1 * grad, loss
+
+        each = (lambda f, xs: jax.lax.map(f, xs)) if self.in_turn else (lambda f, xs: jax.vmap(f)(xs))
+        w, loss = each(one, (state.params["w"], batch["x"], batch["y"]))
+        return TrainState(state.step + 1, {"w": w}), {"loss": loss.mean()}

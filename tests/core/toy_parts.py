@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+from tests.core.toy import ToyData
+
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
@@ -24,6 +26,13 @@ class Parts:
     rate: float = 1.0
     anything: Any = None
     made: tuple[int, ...] = dataclasses.field(default_factory=lambda: (7,))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignedData(ToyData):
+    """The toy's data, said to lie in another range than the task's."""
+
+    value_range: tuple[float, float] = (-1.0, 1.0)
 
 
 def with_function_default(x: int = 1, initializer=len) -> Inner:

@@ -78,3 +78,24 @@ def test_bad_specs(spec, part):
 def test_bad_boxes(box):
     with pytest.raises(UserError, match="10x12"):
         masks.hole_mask(10, 12, box=box)
+
+
+@pytest.mark.parametrize("spec, part", [
+    ("text:17", "17 lines of text do not fit into 64 rows; ask for at most 16"), ("text:100000", "at most 16"),
+    ("scratches:161", "at most 160"), ("scratches:1000000", "64x96")])
+def test_numbers_that_no_picture_has_room_for(spec, part):
+    with pytest.raises(UserError, match=part):
+        masks.make_mask(spec, 64, 96)
+
+
+def test_defaults_and_limits_are_drawn():
+    assert masks.make_mask("text:16", 64, 96).shape == (64, 96, 1)
+    for kind in ("text", "scratches"):  # their defaults also on pictures smaller than any limit
+        assert masks.make_mask(kind, 8, 8).shape == (8, 8, 1)
+    assert 1 - masks.make_mask("strokes:0.95", 64, 128).mean() >= 0.95
+
+
+def test_strokes_end(monkeypatch):
+    monkeypatch.setattr(masks, "MAX_STROKES", 5)
+    with pytest.raises(UserError, match="5 strokes do not hide 0.9 of 64x64 pixels; ask for less"):
+        masks.make_mask("strokes:0.9", 64, 64)

@@ -128,6 +128,22 @@ def test_several_pictures(pair):
     assert (drawn[0] != drawn[1]).any()
 
 
+def test_names_are_unique(pair):
+    write(pair / "a-2.png", np.zeros((8, 8, 3), np.uint8))
+    (pair / "more").mkdir()
+    for name in ("a.png", "a.bmp"):
+        write(pair / "more" / name, np.zeros((8, 8, 3), np.uint8))
+    assert RestorationSet(images=str(pair)).names == ("a-2", "a", "b", "a-3", "a-4")
+    photo = "builtin:photos/cat"
+    assert RestorationSet(images=f"{photo},{photo},{photo}").names == ("cat", "cat-2", "cat-3")
+
+
+def test_a_picture_is_not_enlarged_beyond_memory(pair):
+    with pytest.raises(UserError, match="40x70 picture enlarged by factor=1000 has more than 250 million pixels"):
+        RestorationSet(images=str(pair / "a.png"), problem="super_resolution", factor=1000, clean=False,
+                       crop_multiple=0).arrays()
+
+
 def test_a_path_may_hold_a_comma(pair):
     (pair / "a.png").rename(pair / "x,y.png")
     assert RestorationSet(images=str(pair / "x,y.png")).names == ("x,y",)
@@ -151,7 +167,8 @@ def test_it_is_a_batch_that_never_changes(pair):
     (dict(problem="denoising"), "'denoise'"), (dict(problem="inpaint"), "needs a mask"), (dict(mask="text"), "inpaint"),
     (dict(problem="flash", clean=False), "guide"), (dict(guide="a.png"), "flash"), (dict(sigma=-1.0), "sigma"),
     (dict(sigma=float("nan")), "sigma"), (dict(jpeg_quality=0), "quality"), (dict(factor=0), "factor"),
-    (dict(channels=4), "channels"), (dict(size=-1), "size"), (dict(pad=-1), "pad"), (dict(seed=-1), "seed")])
+    (dict(channels=4), "channels"), (dict(size=-1), "size"),
+    (dict(size=100_000), "size=100000: at most 8192"), (dict(pad=-1), "pad"), (dict(seed=-1), "seed")])
 def test_bad_settings_show_at_construction(kwargs, part):
     with pytest.raises(UserError, match=part) as info:
         RestorationSet(**kwargs)

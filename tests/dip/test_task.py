@@ -378,7 +378,7 @@ def test_preview_evaluate_export(channels):
     np.testing.assert_array_equal(images["observed"], batch["observed"] * batch["mask"])
     found = task.evaluate(variables, Data(), jax.random.key(0))
     names = {f"{m}_{o}" for m in ("psnr", "ssim", "psnr_hole") for o in ("last", "ema", "early", "best")}
-    assert set(found) == names | {"psnr_input"}
+    assert set(found) == names | {"psnr_input", "psnr_ema/0", "psnr_ema/1"}
     assert all(type(v) is float and np.isfinite(v) for v in found.values())
     last, clean = images["last"].astype(float), batch["clean"]
     each = [decibel(np.mean((a - b) ** 2)) for a, b in zip(last, clean, strict=True)]
