@@ -32,9 +32,9 @@ class Job:
 # The small scale is for two cores: 192 x 192 pixels, 32 channels, fewer steps and, as a short run cannot average much
 # noise away, less noise on the input and a shorter average. The rows that share a network share its compiled program.
 SMALL = ("data.size=192", "task.input_channels=32", "task.network.channels_down=32,32,32,32,32",
-         "task.network.channels_up=32,32,32,32,32", "task.network.channels_skip=4", "task.network.kernel_down=3",
-         "task.network.upsample=bilinear", "task.network.need1x1_up=True", "task.reg_noise_std=0.01",
-         "task.ema_decay=0.97", "task.es_window=0", "train.save_every=100", "train.preview_every=0")
+         "task.network.channels_up=32,32,32,32,32", "task.network.channels_skip=4", "task.network.upsample=bilinear",
+         "task.reg_noise_std=0.01", "task.ema_decay=0.97", "task.es_window=0", "train.save_every=100",
+         "train.preview_every=0")
 SHARP = (*SMALL, "task.reg_noise_std=0.005")
 JOBS = (
     Job("denoise, sigma 25", "dip/denoise", "builtin:photos/cat", "observed", 6.0, 250, SMALL),
