@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from genjax.core.flops import count
 
@@ -35,7 +35,7 @@ def test_products_and_control_flow(fn, shapes, expected):
 
 
 def test_shards_are_summed():
-    mesh = AbstractMesh((2, 3), ("data", "other"))
+    mesh = AbstractMesh((2, 3), ("data", "other"), axis_types=(AxisType.Auto,) * 2)  # the default differs by version
 
     def both(a, b):
         return jax.shard_map(lambda a, b: lax.map(lambda x: x @ b, a), mesh=mesh, in_specs=(PartitionSpec("data"),
