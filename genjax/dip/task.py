@@ -42,7 +42,7 @@ class DeepImagePrior(TaskBase):
       factor: the forward model: 1 compares the output under the mask, above 1 after downsampling by this factor.
       kernel: the forward model's downsampling filter.
       tv_weight: weight of total variation on the output (the TV baseline).
-      ema_decay: decay of the average over outputs (not weights).
+      ema_decay: decay d of the average over outputs (not weights), its weights d^k divided by their sum.
       backtrack_every: steps between checks for collapse (at steps 0, k, 2k, ...), 0 for none. At a check whose PSNR to
         the observation fell by more than `backtrack_drop` dB since the last, weights, optimiser and average of outputs
         go back to that check, and the bad gradient is not used (the reference restores nothing on a CPU, and steps
@@ -175,7 +175,10 @@ class DeepImagePrior(TaskBase):
         if self.backtrack_every and not self.reg_noise_std:
             shrink = jnp.exp2(-extra["saved"]["returns"].astype(jnp.float32))
             updates = jax.tree.map(lambda u: u * shrink, updates)
-        ema = jnp.where(step == 0, output, extra["ema"] * self.ema_decay + output * (1 - self.ema_decay))
+        # Weights (1-d) d^k over the outputs so far, divided by their sum: from step 1/(1-d) on the reference's average,
+        # before without the reference's clinging to the first output.
+        weight = (1 - self.ema_decay) / (1 - self.ema_decay ** (step.astype(jnp.float32) + 1))
+        ema = extra["ema"] + (output - extra["ema"]) * weight
         now = {"params": optax.apply_updates(params, updates), "opt_state": new_opt, "ema": ema}
         new = {**extra, "z": z}
         metrics = {"loss": loss, "psnr_observed": _decibel(fit)}
@@ -289,8 +292,13 @@ class DeepImagePrior(TaskBase):
         batch = data.batch(0)
         kept = self.outputs(variables)
         if self.factor == 1 and (batch["mask"] < 1).any():
-            kept["composite"] = np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), kept["ema"])
+            kept["composite"] = self._composite(batch, variables)
         return {f"{name}_{k}": images[i] for i, name in enumerate(_names(data, batch)) for k, images in kept.items()}
+
+    @staticmethod
+    def _composite(batch, variables):
+        filled = np.clip(np.asarray(variables["extra"]["ema"]), 0, 1)
+        return np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), filled)
 
     def evaluate(self, variables, data, rng):
         """PSNR and SSIM of every kept output, averaged over the pictures, and with several `psnr_ema/NAME` of each.
@@ -312,6 +320,9 @@ class DeepImagePrior(TaskBase):
             holes = [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True) if (m < 1).any()]
             if holes:
                 found[f"psnr_hole_{name}"] = np.mean(holes)
+        if self.factor == 1 and (mask < 1).any():  # what is known is kept, only the holes are the network's
+            found["psnr_composite"] = np.mean(
+                [psnr(a, b) for a, b in zip(self._composite(batch, variables), clean, strict=True)])
         if self.factor == 1:
             found["psnr_input"] = np.mean(
                 [psnr(a * m, b) for a, b, m in zip(batch["observed"], clean, mask, strict=True)])

@@ -161,10 +161,10 @@ def test_average_and_best_of_the_outputs():
     batch["clean"] = batch["observed"] * 0.5  # the fit passes it on its way from 0
     states, rows = walk(task, batch, 40)
     outputs = [np.asarray(s.params["pixels"][:, 0]) for s in states[:-1]]
-    ema = outputs[0]
     scores = []
     for i, x in enumerate(outputs):
-        ema = x if i == 0 else 0.8 * ema + 0.2 * x
+        weights = 0.8 ** np.arange(i, -1, -1.0)
+        ema = np.tensordot(weights / weights.sum(), np.stack(outputs[: i + 1]), 1)
         np.testing.assert_allclose(states[i + 1].extra["ema"], ema, rtol=1e-5, atol=1e-6)
         scores.append([decibel(np.mean((a - b) ** 2)) for a, b in zip(x, batch["clean"], strict=True)])
         np.testing.assert_allclose(rows[i]["psnr_each"], scores[-1], rtol=1e-4)
@@ -378,7 +378,7 @@ def test_preview_evaluate_export(channels):
     np.testing.assert_array_equal(images["observed"], batch["observed"] * batch["mask"])
     found = task.evaluate(variables, Data(), jax.random.key(0))
     names = {f"{m}_{o}" for m in ("psnr", "ssim", "psnr_hole") for o in ("last", "ema", "early", "best")}
-    assert set(found) == names | {"psnr_input", "psnr_ema/0", "psnr_ema/1"}
+    assert set(found) == names | {"psnr_input", "psnr_composite", "psnr_ema/0", "psnr_ema/1"}
     assert all(type(v) is float and np.isfinite(v) for v in found.values())
     last, clean = images["last"].astype(float), batch["clean"]
     each = [decibel(np.mean((a - b) ** 2)) for a, b in zip(last, clean, strict=True)]
