@@ -35,3 +35,12 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     near = nearest(name, valid)
     hint = f"did you mean {near!r}?" if near else "valid: " + (", ".join(valid) or "none")
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def at_least(of: object, **least: float) -> None:
+    """Refuses attributes of `of`, or entries of its tuples, below the given numbers (NaN too)."""
+    for what, number in least.items():
+        value = getattr(of, what)
+        entries = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(v >= number for v in entries):
+            raise UserError(f"{what} must be at least {number}{' each' if entries is value else ''}, got {value}")

@@ -57,24 +57,22 @@ def run(fig: FigureRun) -> None:
         if fig.scale == "small":
             overrides += [*job.small, f"train.steps={job.steps}"]
         result = fig.train(job.name, job.config, overrides)
-        data = result.experiment.data
-        batch = {k: v[0] for k, v in data.batch(0).items()}
-        restored = result.experiment.task.outputs(result.variables)["ema"][0]
-        if data.problem == "inpaint":  # what is known is kept, as the baseline keeps it
-            restored = batch["observed"] * batch["mask"] + restored * (1 - batch["mask"])
-        def baseline(method, batch=batch, data=data):
-            return baselines.run(method, batch["observed"], mask=batch["mask"], problem=data.problem,
-                                 factor=data.factor, sigma=data.sigma if data.problem == "denoise" else None)
-
-        shown = baseline(job.shown or job.baseline)
-        got, base, other = (float(psnr(x, batch["clean"])) for x in (restored, baseline(job.baseline), shown))
+        data, task, batches = result.experiment.data, result.experiment.task, result.experiment.data.batch(0)
+        batch = {k: v[0] for k, v in batches.items()}
+        # Where pixels are known they are kept, as the baseline keeps them.
+        restored = (task.composite(result.variables, batches) if data.problem == "inpaint"
+                    else task.outputs(result.variables)["ema"])[0]
+        sigma, method = data.sigma if data.problem == "denoise" else None, job.shown or job.baseline
+        made = {m: baselines.run(m, batch["observed"], mask=batch["mask"], problem=data.problem, factor=data.factor,
+                                 sigma=sigma) for m in {job.baseline, method}}
+        got, base, other = (float(psnr(x, batch["clean"])) for x in (restored, made[job.baseline], made[method]))
         fig.row(job.name, f"PSNR [dB] over {job.baseline} {base:.2f}", got, base + job.gain, relation="at_least",
                 source=f"the {job.baseline} picture's PSNR, measured here, plus {job.gain:g} dB")
         observed = batch["observed"]
         if observed.shape[0] != restored.shape[0]:
             observed = np.repeat(np.repeat(observed, data.factor, 0), data.factor, 1)
         rows.append([Panel(observed, job.name, f"observed {base:.2f} dB" if job.shown else "observed"),
-                     Panel(shown, "", f"{job.shown or job.baseline} {other:.2f} dB"),
+                     Panel(made[method], "", f"{method} {other:.2f} dB"),
                      Panel(restored, "", f"Deep Image Prior {got:.2f} dB"), Panel(batch["clean"], "", "truth")])
     fig.picture("restoration", sheet(rows, panel_height=256),
                 "Observed, baseline, Deep Image Prior, truth")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, at_least, unknown
 from genjax.nn.layers import Activation, BatchStatNorm, Conv
 from genjax.ops.resample import avg_pool2x, downsample, downsampling_kernel, max_pool2x, upsample2x
 
@@ -35,15 +35,6 @@ def per_scale(value: int | str | tuple, scales: int, what: str) -> tuple:
     if len(value) != scales:
         raise UserError(f"{what} has {len(value)} entries for {scales} scales; give one per scale, or a single value")
     return tuple(value)
-
-
-def at_least(net: nn.Module, **least: int) -> None:
-    """Refuses attributes, or entries of tuples, below the given numbers (NaN too)."""
-    for what, number in least.items():
-        value = getattr(net, what)
-        entries = value if isinstance(value, (tuple, list)) else (value,)
-        if not all(v >= number for v in entries):
-            raise UserError(f"{what} must be at least {number}{' each' if entries is value else ''}, got {value}")
 
 
 def one_of(net: nn.Module, **choices: object) -> None:

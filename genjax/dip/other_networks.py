@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.dip.networks import Dtype, Pad, Picture, at_least, crop_to_smallest, one_of, pad_mode
-from genjax.errors import UserError, unknown
+from genjax.dip.networks import Dtype, Pad, Picture, crop_to_smallest, one_of, pad_mode
+from genjax.errors import UserError, at_least, unknown
 from genjax.nn.layers import Activation, BatchStatNorm, Conv, ConvTranspose, InstanceNorm, activation
 from genjax.ops.resample import avg_pool2x, max_pool2x, upsample2x
 

@@ -23,7 +23,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState
 from genjax.dip import forward, inputs
 from genjax.dip.batching import per_picture
-from genjax.errors import UserError
+from genjax.errors import UserError, at_least
 from genjax.losses.regularisers import total_variation
 from genjax.metrics.image import psnr, ssim
 
@@ -78,11 +78,8 @@ class DeepImagePrior(TaskBase):
         if lacks:
             raise UserError(f"{type(self.network).__name__} is no network for Deep Image Prior: it lacks"
                             f" {', '.join(lacks)}; take one of genjax.dip.networks or genjax.dip.other_networks")
-        for name, least in (("input_channels", 1), ("input_scale", 0), ("reg_noise_std", 0), ("factor", 1),
-                            ("tv_weight", 0), ("backtrack_every", 0), ("backtrack_drop", 0), ("es_window", 0),
-                            ("es_patience", 1), ("es_stride", 1)):
-            if not getattr(self, name) >= least:  # NaN too
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        at_least(self, input_channels=1, input_scale=0, reg_noise_std=0, factor=1, tv_weight=0, backtrack_every=0,
+                 backtrack_drop=0, es_window=0, es_patience=1, es_stride=1)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay must be in [0,1), got {self.ema_decay}")
         if self.es_window == 1:
@@ -99,12 +96,10 @@ class DeepImagePrior(TaskBase):
         n, height, width, _ = spec["mask"].shape
         channels = spec["observed"].shape[-1]
         self._check(spec)
-        side = self.network.reduction
 
-        def one(key, guide):
+        def one(key):
             key_z, key_w = jax.random.split(key)
-            z = inputs.make_input(self.input_kind, key_z, height // side, width // side, self.input_channels,
-                                  scale=self.input_scale, image=guide)
+            z = self._input(key_z, spec)
             params = self.network.init(key_w, z)["params"]
             opt_state = self.optimizer.init(params)
             blank = jnp.zeros((height, width, channels))
@@ -122,10 +117,7 @@ class DeepImagePrior(TaskBase):
                                   "finished": jnp.bool_(False)}
             return params, opt_state, extra
 
-        # The guide is data, unknown at init: z takes it from the batch at every step.
-        guide = jnp.zeros((height, width, spec["guide"].shape[-1])) if self.input_kind == "image" else None
-        keys = rng_lib.per_item(rng, n)
-        params, opt_state, extra = jax.vmap(lambda k: one(k, guide))(keys)
+        params, opt_state, extra = jax.vmap(one)(rng_lib.per_item(rng, n))
         return TrainState(jnp.zeros((), jnp.int32), params, {}, opt_state, extra)
 
     def _check(self, spec):
@@ -145,13 +137,17 @@ class DeepImagePrior(TaskBase):
             raise UserError(f"the network draws {self.network.out_channels} channels, the pictures have {out};"
                             " make config.task.network.out_channels and config.data.channels agree")
 
+    def _input(self, key, spec):
+        """z [1,h,w,C] of one picture; zeros where it is the guide, which every step takes from the batch."""
+        _, height, width, _ = spec["mask"].shape
+        side = self.network.reduction
+        guide = jnp.zeros((height, width, spec["guide"].shape[-1])) if self.input_kind == "image" else None
+        return inputs.make_input(self.input_kind, key, height // side, width // side, self.input_channels,
+                                 scale=self.input_scale, image=guide)
+
     def _drawn(self, spec):
         """Height and width of what the network makes of an input for these pictures (side branches crop to fit)."""
-        _, height, width, _ = spec["mask"].shape
-        small = self.network.reduction
-        channels = {"meshgrid": 2, "image": spec["guide"].shape[-1] if "guide" in spec else 0}
-        z = jax.ShapeDtypeStruct((1, height // small, width // small,
-                                  channels.get(self.input_kind, self.input_channels)), jnp.float32)
+        z = jax.eval_shape(lambda k: self._input(k, spec), jax.random.key(0))
         try:
             return jax.eval_shape(lambda x: self.network.init_with_output(jax.random.key(0), x)[0], z).shape[1:3]
         except (TypeError, ValueError):  # maps that do not fit together, or are too small to halve
@@ -292,11 +288,12 @@ class DeepImagePrior(TaskBase):
         batch = data.batch(0)
         kept = self.outputs(variables)
         if self.factor == 1 and (batch["mask"] < 1).any():
-            kept["composite"] = self._composite(batch, variables)
+            kept["composite"] = self.composite(variables, batch)
         return {f"{name}_{k}": images[i] for i, name in enumerate(_names(data, batch)) for k, images in kept.items()}
 
     @staticmethod
-    def _composite(batch, variables):
+    def composite(variables, batch):
+        """The observed pictures with their holes filled from `ema`, [N,H,W,C] in [0,1]."""
         filled = np.clip(np.asarray(variables["extra"]["ema"]), 0, 1)
         return np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), filled)
 
@@ -320,12 +317,12 @@ class DeepImagePrior(TaskBase):
             holes = [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True) if (m < 1).any()]
             if holes:
                 found[f"psnr_hole_{name}"] = np.mean(holes)
-        if self.factor == 1 and (mask < 1).any():  # what is known is kept, only the holes are the network's
-            found["psnr_composite"] = np.mean(
-                [psnr(a, b) for a, b in zip(self._composite(batch, variables), clean, strict=True)])
         if self.factor == 1:
-            found["psnr_input"] = np.mean(
-                [psnr(a * m, b) for a, b, m in zip(batch["observed"], clean, mask, strict=True)])
+            pictures = {"input": batch["observed"] * mask}
+            if (mask < 1).any():  # what is known is kept, only the holes are the network's
+                pictures["composite"] = self.composite(variables, batch)
+            for name, images in pictures.items():
+                found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
         return {k: float(v) for k, v in found.items()}
 
 
