@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     p = verb("train", "train a config; a workdir that holds the run is resumed, bit for bit where the devices agree")
     _configured(p)
     p.add_argument("--workdir", help="run folder (default: runs/<config>, with a short hash of what overrides change)")
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    p.add_argument("--quiet", action="store_true", help="no progress bar, no news but warnings")
     p = verb("sample", "draw samples from a run's newest snapshot")
     p.add_argument("run", help="run folder")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
@@ -259,6 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("genjax").setLevel(logging.INFO)
     try:
         args, overrides = parse(sys.argv[1:] if argv is None else argv)
+        if getattr(args, "quiet", False):
+            terminal.setLevel(logging.WARNING)
         if args.verb not in ("show", "diff", "list"):
             from genjax.core.backend import start
 

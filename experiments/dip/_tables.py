@@ -30,11 +30,13 @@ SHOWN = 16  # rows of the sheet
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One picture of a table: its spec (file or builtin), a name of its own, and its name in the paper or ""."""
+    """One picture of a table: its spec (file or builtin), a name of its own, its name in the paper or "", and overrides
+    of the config for it where it trains alone."""
 
     spec: str
     name: str
     known: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,8 @@ def draw(fig: FigureRun, name: str, found: Sequence[Picture], methods: Sequence[
         for run in runs:
             case = f"{name} {run.case} {group[0].name}" + (f" and {len(group) - 1} more, batch {number}"
                                                            if len(group) > 1 else "")
-            result = fig.train(case, run.spec(fig), [f"image={specs}", *run.overrides])
+            own = group[0].overrides if len(group) == 1 else ()
+            result = fig.train(case, run.spec(fig), [f"image={specs}", *run.overrides, *own])
             data = result.experiment.data
             batch = data.batch(0)
             restored = result.experiment.task.outputs(result.variables)

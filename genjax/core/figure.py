@@ -203,14 +203,13 @@ def text(fig: FigureRun) -> str:
     lines = []
     if fig.rows:
         wide = max(len(f"{r['case']} {r['metric']}") for r in fig.rows)
-        sign = {"within": "+-", "at_least": ">=", "at_most": "<="}
         for r in fig.rows:
-            verdict = {True: "pass", False: "FAIL", None: ""}[r["pass"]]
-            expected = ""
+            expected, verdict = "", {True: "pass", False: "FAIL", None: ""}[r["pass"]]
             if r["expected"] is not None:
-                bound = f" +-{r['tolerance']:g}" if r["relation"] == "within" else ""
-                relation = "" if r["relation"] == "within" else sign[r["relation"]] + " "
-                expected = f"expected {relation}{r['expected']:.2f}{bound}"
+                text = {"within": f"{r['expected']:.2f} +-{r['tolerance']:g}",
+                        "at_least": f"at least {r['expected'] - r['tolerance']:.2f}",
+                        "at_most": f"at most {r['expected'] + r['tolerance']:.2f}"}[r["relation"]]
+                expected, verdict = f"expected {text}", verdict or "not judged"
             lines.append(f"{r['case'] + ' ' + r['metric']:{wide}}  got {r['got']:.2f}  {expected}  {verdict}".rstrip())
     lines.append(f"report: {fig.report.resolve()}")
     return "\n".join(lines)

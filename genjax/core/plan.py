@@ -1,5 +1,6 @@
 """The plan of a run before anything runs: parameters, shardings, bytes per device, FLOPs."""
 
+import logging
 import math
 from typing import Any
 
@@ -10,6 +11,8 @@ from genjax.core import config as config_lib
 from genjax.core import flops
 from genjax.core import sharding as sh
 from genjax.core.experiment import Programs
+
+log = logging.getLogger("genjax")
 
 
 def count_parameters(tree: Any) -> int:
@@ -37,6 +40,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     experiment = config_lib.build(config)
     programs = Programs(experiment)
     state = programs.abstract
+    log.info("compiling the step, for XLA's account of its memory")
     memory = programs.lower().compile().memory_analysis()
     rows = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
@@ -60,14 +64,14 @@ def plan(config: ConfigDict) -> dict[str, Any]:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The plan for people: parameters of the state only, the optimiser's follow them."""
+    """The plan for people, the summary last; parameters of the state only, the optimiser's follow them."""
     mb = {k: f"{v / 2**20:.1f} MiB" for k, v in found["bytes_per_device"].items()}
-    lines = ["networks:  " + ", ".join(f"{k} {v:,} parameters" for k, v in found["networks"].items())
+    rows = [r for r in found["shardings"] if r["path"].startswith("params/")]
+    wide = max((len(r["path"]) for r in rows), default=4)
+    lines = [f"{r['path']:{wide}}  {r['dtype']}{r['shape']}  {r['spec']}  {r['bytes_per_device']:,} B" for r in rows]
+    lines += ["", "networks:  " + ", ".join(f"{k} {v:,} parameters" for k, v in found["networks"].items())
              + (f", {found['copies']} independent copies" if found["copies"] > 1 else ""),
              "mesh:      " + ", ".join(f"{k} {v}" for k, v in found["mesh"].items()),
              "per device: " + ", ".join(f"{k} {v}" for k, v in mb.items()),
-             f"per step:  {found['flops_per_step'] / 1e9:.2f} GFLOP", ""]
-    rows = [r for r in found["shardings"] if r["path"].startswith("params/")]
-    wide = max((len(r["path"]) for r in rows), default=4)
-    lines += [f"{r['path']:{wide}}  {r['dtype']}{r['shape']}  {r['spec']}  {r['bytes_per_device']:,} B" for r in rows]
+             f"per step:  {found['flops_per_step'] / 1e9:.2f} GFLOP"]
     return "\n".join(lines)

@@ -11,9 +11,10 @@ from genjax.core import run as run_lib
 from genjax.core.run import RunFolder
 from genjax.viz import jsonl
 from genjax.viz.grid import Panel
-from genjax.viz.report import Report
+from genjax.viz.report import Report, number
 
 _SHOWN_IMAGES = 8
+_SHOWN_OUTPUTS = 24
 
 
 def changes(config: ConfigDict) -> list[tuple[str, Any, Any]]:
@@ -56,13 +57,22 @@ def write(run: str | Path) -> Path:
         step = max(1, len(pictures) // _SHOWN_IMAGES)
         page.section("Samples")
         page.images([Panel(p.read_bytes(), caption=p.stem) for p in pictures[::-1][::step][:_SHOWN_IMAGES]], columns=1)
+    outputs = sorted(folder.outputs.glob("*.png"))
+    if outputs:
+        page.section("Outputs").text(f"Kept pixel for pixel in `{folder.outputs}`.")
+        page.images([Panel(p.read_bytes(), caption=p.name) for p in outputs[:_SHOWN_OUTPUTS]])
     curves = jsonl.columns([r for r in rows if r.get("kind") == "train"])
-    if curves:
+    moving = {name: xy for name, xy in curves.items() if len(set(xy[1])) > 1}
+    if moving:
         page.section("Curves")
         page.curves(*[{"series": {name: xy}, "title": name, "xlabel": "step", "logy": name == "loss"}
-                      for name, xy in curves.items() if name != "stop"])
-    page.section("Config")
-    page.diff(changes(config), ("default", "this run"))
+                      for name, xy in moving.items() if name != "stop"])
+    constant = {name: xy[1][0] for name, xy in curves.items() if name not in moving and name != "stop"}
+    if constant:
+        page.text("Constant throughout: " + ", ".join(f"{name} {number(v)}" for name, v in constant.items()) + ".")
+    page.section("Config").text("What this run sets against the defaults of the classes it builds; the config file "
+                                "sets most of it (`launch.py show`).")
+    page.diff(changes(config), ("class default", "this run"))
     page.code(config_lib.to_json(config), "the whole config", folded=True)
     page.section("Environment").table(run_lib.environment().items(), ["what", "value"])
     return page.save(folder.report)

@@ -11,7 +11,7 @@ import logging
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import jax
@@ -97,8 +97,10 @@ class _Loop:
         began = time.time()
         # Opened here: it drops the rows after the restored step, and a finished run keeps all of them.
         self.record = Recorder(self.folder, self.total, self.start, self.quiet)
-        if self.resumed:
-            log.info("resuming %s at step %d of %d", self.folder.path, self.step, self.total)
+        kinds = ", ".join(f"{n} x {kind}" for kind, n in Counter(
+            d.device_kind for d in self.programs.mesh.devices.flat).items())
+        log.info("%s %s at step %d of %d on %s; the first step compiles", "resuming" if self.resumed else "starting",
+                 self.folder.path, self.step, self.total, kinds)
         while True:
             self._old_state_events()
             if self.step >= self.total or self.stopped:

@@ -39,6 +39,7 @@ class RestorationSet:
       jpeg_quality: 1 to 95.
       factor: 4 or 8 are the usual ones.
       size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos (at most 8192).
+        Where `clean` is False it is only cut, to at most this size: resampling would change the degradation.
       crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not), and of `factor` too.
       pad: pixels of reflection padding all around, after the crop (the paper pads Barbara by 1).
       channels: 3, or 1 for grey.
@@ -114,8 +115,10 @@ class RestorationSet:
 
     def _fit(self, x: np.ndarray, scale: int = 1) -> np.ndarray:
         """Size, crop and pad of one [H, W, C]; `scale`: how much larger the restored picture is."""
-        if self.size:
-            x = images.square(x, max(1, self.size // scale))
+        if self.size and self.clean:
+            x = images.square(x, self.size)
+        elif self.size:
+            x = images.center_crop(x, size=tuple(min(n, max(1, self.size // scale)) for n in x.shape[:2]))
         multiple = max(1, self.crop_multiple)
         if scale > 1:  # the restored picture shall be the multiple, so the small one is of a fraction of that
             multiple //= math.gcd(multiple, scale)

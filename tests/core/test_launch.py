@@ -44,7 +44,9 @@ def run(tmp_path_factory, root):
     done = command(root, "train", "--config", TOY, "--workdir", path, "--config.train.preview_every=6",
                    "--config.train.eval_every", "6", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert "norm" in done.stdout and f"report: {path}/report.html" in done.stdout and done.stderr == ""
+    assert "norm" in done.stdout and f"report: {path}/report.html" in done.stdout
+    assert done.stderr == ""
+    assert f"starting {path} at step 0 of 12 on 1 x cpu; the first step compiles\n" in (path / "log.txt").read_text()
     return path
 
 

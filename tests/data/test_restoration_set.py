@@ -57,7 +57,10 @@ def test_super_resolution_of_a_small_picture_without_truth():
     got = RestorationSet(images="builtin:photos/cat", problem="super_resolution", clean=False).arrays()
     assert "clean" not in got and got["observed"].shape == (1, 296, 448, 3) and got["mask"].shape == (1, 1184, 1792, 1)
     sized = RestorationSet(images="builtin:photos/cat", problem="super_resolution", clean=False, size=128).arrays()
-    assert sized["observed"].shape == (1, 32, 32, 3) and sized["mask"].shape == (1, 128, 128, 1)
+    assert sized["mask"].shape == (1, 128, 128, 1)
+    np.testing.assert_array_equal(sized["observed"], got["observed"][:, 132:164, 208:240])  # cut, never resampled
+    whole = RestorationSet(images="builtin:photos/cat", problem="jpeg", clean=False, size=512, crop_multiple=1).arrays()
+    assert whole["observed"].shape == (1, 300, 451, 3)
 
 
 @pytest.mark.parametrize("spec", ["text", "bernoulli:0.5", "hole:0.25"])
