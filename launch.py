@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -44,6 +45,8 @@ def _configured(parser: argparse.ArgumentParser, smoke: bool = True) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line: one subparser per verb."""
+    from genjax.core import launchers
+
     parser = Parser(prog="launch.py", description=__doc__,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -58,6 +61,14 @@ def make_parser() -> argparse.ArgumentParser:
     _configured(p)
     p.add_argument("--workdir", help="run folder (default: runs/<config>, with a short hash of what overrides change)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no news but warnings")
+    p.add_argument("--deterministic", action="store_true",
+                   help="GPUs too give the same bits every time (slower); CPUs and TPUs do anyway")
+    p.add_argument("--profile", metavar="FROM:TO", help="trace these steps for TensorBoard and XProf, in RUN/profile")
+    launchers.add_arguments(p)
+    group = p.add_argument_group("one of several processes (--processes, SLURM and other clusters say it themselves)")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0")
     p = verb("sample", "draw samples from a run's newest snapshot")
     p.add_argument("run", help="run folder")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
@@ -75,8 +86,17 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--workdir", help="folder for the runs and results (default: runs/figures/<figure>-<scale>)")
     p.add_argument("--images", help="folder or file of pictures instead of the figure's own")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
-    p = verb("plan", "parameters, shardings, memory per device and FLOPs per step, before anything runs", json_out=True)
+    p = verb("plan", "parameters, shardings, memory per device and FLOPs per step, before anything runs; exit code 2"
+             " where it cannot fit", json_out=True)
     _configured(p)
+    p.add_argument("--device-memory", type=float, metavar="GIB", help="of a device that is not here")
+    p = verb("verify-resume", "kill short runs of a config and compare their last bits with a run left alone",
+             json_out=True)
+    _configured(p)
+    p.add_argument("--steps", type=int, default=12, help="length of the runs (default 12)")
+    p.add_argument("--kills", type=int, default=2, help="times one of them is killed (default 2)")
+    p.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    p.add_argument("--workdir", help="folder for the runs (default: runs/verify/<config>)")
     p = verb("show", "print the resolved config: every key, every default")
     _configured(p)
     p = verb("diff", "what differs between two configs or runs")
@@ -86,6 +106,19 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("run", help="run folder")
     p = verb("status", "state, step, digest and last metrics of runs", json_out=True)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    p = verb("sweep", "run a config's sweep_NAME() or search_NAME(); started again, only what is missing",
+             json_out=True)
+    _configured(p)
+    p.add_argument("--sweep", required=True, metavar="NAME", help="the function's name in the config file")
+    p.add_argument("--workdir", help="folder for runs and report (default: runs/sweeps/<config>-<sweep>)")
+    p.add_argument("--max-parallel", type=int, default=1, metavar="N", help="runs at a time (default 1)")
+    p.add_argument("--retry-failed", action="store_true", help="run failed points again too")
+    p.add_argument("--status", action="store_true", help="only show how the points stand")
+    p.add_argument("--metric", help="what ranks the points (default: the first that is evaluated)")
+    p.add_argument("--mode", choices=("max", "min"), help="the better end of it (default: by its name)")
+    p.add_argument("--storage", metavar="URL", help="a search's database, to share it between machines, e.g."
+                   " postgresql://user@host/name (default: an SQLite file in the workdir)")
+    launchers.add_arguments(p)
     p = verb("bench", "measure genjax beside its peers in one run", json_out=True)
     p.add_argument("name", help="e.g. dip (see list)")
     p.add_argument("--repeats", type=int, default=5, help="timed repetitions of every pair (default 5)")
@@ -121,6 +154,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
     if overrides and not hasattr(args, "config"):
         raise UserError(f"{args.verb} takes no --config.KEY overrides")
+    if hasattr(args, "on"):
+        from genjax.core import launchers
+
+        launchers.options(args)  # its mistakes come before anything starts
+    args.argv = argv
     return args, overrides
 
 
@@ -149,10 +187,11 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     elif args.verb == "plan":
         from genjax.core import plan
 
-        found = plan.plan(load())
+        found = plan.plan(load(), args.device_memory)
         if args.json != "-":
             print(plan.text(found))
         write_json(args.json, found)
+        plan.check(found)
     elif args.verb == "diff":
         from genjax.core import inspect
 
@@ -198,6 +237,21 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
             print(figure.text(found))
         write_json(args.json, found.rows)
         return 0 if found.passed else 1
+    elif args.verb == "sweep":
+        from genjax.core import sweep_run
+
+        code, rows = sweep_run.run(args, overrides)
+        write_json(args.json, rows)
+        return code
+    elif args.verb == "verify-resume":
+        from genjax.core import verify
+
+        load()  # its mistakes are told before anything starts
+        workdir = args.workdir or str(Path("runs/verify") / Path(_workdir(args, overrides)).relative_to("runs"))
+        found = verify.verify(args.config, overrides, args.smoke, args.steps, args.kills, args.seed, workdir,
+                              tell=print if args.json != "-" else lambda _: None)
+        write_json(args.json, found)
+        return 0 if all(r["equal"] for r in found) else 1
     elif args.verb == "bench":
         from genjax.core import bench
 
@@ -220,10 +274,14 @@ def _workdir(args: argparse.Namespace, overrides: list[str]) -> str:
 
 
 def _train(args: argparse.Namespace, config, overrides: list[str]) -> int:
-    from genjax.core import report, train
+    from genjax.core import distributed, launchers, report, train
 
     workdir = args.workdir or _workdir(args, overrides)
-    outcome = train.train(config, workdir, args.quiet)
+    if launchers.starts_others(args):
+        return launchers.train(args.argv, workdir, launchers.options(args))
+    outcome = train.train(config, workdir, args.quiet, train.profile_steps(args.profile))
+    if not distributed.main():
+        return train.PREEMPTED_EXIT if outcome.preempted else 0
     if outcome.preempted:
         print(f"interrupted and saved at step {outcome.step}; run the same command again to go on", file=sys.stderr)
         return train.PREEMPTED_EXIT
@@ -248,6 +306,7 @@ def _too_large(error: Exception) -> str | None:
 def main(argv: list[str] | None = None) -> int:
     """Parses, runs, and turns what the user can mend into one line and exit code 2."""
     sys.path.insert(0, str(ROOT))
+    from genjax.core import launchers
     from genjax.errors import UserError
 
     terminal = logging.StreamHandler(sys.stderr)
@@ -261,10 +320,12 @@ def main(argv: list[str] | None = None) -> int:
         args, overrides = parse(sys.argv[1:] if argv is None else argv)
         if getattr(args, "quiet", False):
             terminal.setLevel(logging.WARNING)
-        if args.verb not in ("show", "diff", "list"):
-            from genjax.core.backend import start
+        if args.verb not in ("show", "diff", "list", "sweep", "verify-resume") and not launchers.starts_others(args):
+            from genjax.core import backend, distributed
 
-            start()
+            if args.verb == "train":
+                distributed.start(args.coordinator, args.num_processes, args.process_id)
+            backend.start(getattr(args, "deterministic", False))
         code = run(args, overrides)
         sys.stdout.flush()
         return code
@@ -284,6 +345,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as e:
+        from genjax.core import distributed, train
+
+        if not isinstance(e, distributed.PeerLost):
+            if distributed.several():
+                traceback.print_exc()
+                distributed.leave(1)
+            raise
+        print(f"error: another process of this run is gone ({e}); start all of them again to go on from the newest"
+              " checkpoint", file=sys.stderr)
+        distributed.leave(train.PREEMPTED_EXIT)
+    if "genjax.core.distributed" in sys.modules:
+        from genjax.core import distributed
+
+        distributed.leave(2)
     return 2
 
 

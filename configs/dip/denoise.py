@@ -4,6 +4,8 @@ Ulyanov, Vedaldi and Lempitsky, CVPR 2018, section 3.1 and its supplement; setti
 
     python launch.py train --config configs/dip/denoise.py:small
     python launch.py train --config configs/dip/denoise.py --config.image=noisy.png --config.data.clean=False
+    python launch.py sweep --config configs/dip/denoise.py:small --sweep noise
+    python launch.py sweep --config configs/dip/denoise.py:small --sweep best --config.train.eval_every=100
 
 Expected: F16 at sigma 25 30.4 dB with the average over outputs (nine colour images: 30.43; recomputed from the
 authors' files 31.29), near iteration 1800.
@@ -11,6 +13,8 @@ authors' files 31.29), near iteration 1800.
 
 from configs.dip._base import restoration, skip
 from genjax.core.config import parse_arg
+from genjax.core.search import search
+from genjax.core.sweep import grid, log_uniform, uniform
 
 
 def get_config(arg: str = ""):
@@ -26,3 +30,14 @@ def get_config(arg: str = ""):
         reg_noise_std=1 / 20 if a.sigma >= 50 else 1 / 30,
         es_window=100,
     )
+
+
+def sweep_noise():
+    """The learning rate against the noise on the network's input: 12 points."""
+    return grid({"optimizer.learning_rate": (0.003, 0.01, 0.03), "task.reg_noise_std": (0.0, 0.01, 1 / 30, 0.1)})
+
+
+def search_best():
+    """Both of them and the weight of the average over outputs, as far as 40 runs go."""
+    return search({"optimizer.learning_rate": log_uniform(1e-3, 1e-1), "task.reg_noise_std": uniform(0.0, 0.1),
+                   "task.ema_decay": uniform(0.9, 0.995)}, metric="psnr_ema", trials=40, warmup=200)

@@ -5,19 +5,28 @@ from pathlib import Path
 
 from genjax.errors import UserError
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 
 def cache_folder() -> Path:
     """Where compiled programs are kept between processes: $GENJAX_CACHE, else ~/.cache/genjax."""
     return Path(os.environ.get("GENJAX_CACHE") or Path.home() / ".cache" / "genjax")
 
 
-def start() -> None:
+def start(deterministic: bool = False) -> None:
     """Turns the persistent compilation cache on and checks that the asked-for backend is there.
+
+    Args:
+      deterministic: let XLA choose no kernel whose result depends on timing, on GPUs; noted in the environment, so in
+        every report and snapshot.
 
     Raises:
       UserError: JAX_PLATFORMS names a backend that cannot be initialised.
     """
     import jax
+
+    if deterministic:  # read by XLA when the backend starts, below
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
 
     if not jax.config.jax_compilation_cache_dir:
         folder = cache_folder() / "xla"

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from genjax.core import distributed
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz.atomic import write_file
@@ -91,29 +92,38 @@ class Checkpoints:
         """
         steps = self.steps()[::-1]
         for step in steps:
+            found, reason = None, "another process could not read it"
             try:
-                saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-                wanted = layout(abstract)
-                if saved["layout"] != wanted:
-                    raise UserError(self._mismatch(saved["layout"], wanted))
-                found = self._manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
-                if int(found.step) != step:
-                    raise ValueError(f"holds step {int(found.step)}")
-                # The storage layer does not notice changed bytes in large arrays.
-                if saved.get("digest") and _here(found) and digest(found) != saved["digest"]:
-                    raise ValueError("its arrays are not the ones that were saved")
-                # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
-                return jax.tree.map(lambda x: x.copy(), found)
+                found = self._read(step, abstract)
             except UserError:
                 raise
             except Exception as e:  # whatever the storage layer raises on damaged files
                 reason = (str(e).strip() or type(e).__name__).split("\n")[0][:200]
-                log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
+            if distributed.agree(found is not None):
+                # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
+                return jax.tree.map(lambda x: x.copy(), found)
+            log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
+            if distributed.main():
                 self._set_aside(step)
+            distributed.barrier("set aside")
+            self._manager.reload()
         if steps:
             raise UserError(f"none of the checkpoints {steps} in {self.folder} is readable; start in a fresh workdir")
         return None
+
+    def _read(self, step: int, abstract: Any) -> Any:
+        saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        wanted = layout(abstract)
+        if saved["layout"] != wanted:
+            raise UserError(self._mismatch(saved["layout"], wanted))
+        found = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        if int(found.step) != step:
+            raise ValueError(f"holds step {int(found.step)}")
+        # The storage layer does not notice changed bytes in large arrays.
+        if saved.get("digest") and _here(found) and digest(found) != saved["digest"]:
+            raise ValueError("its arrays are not the ones that were saved")
+        return found
 
     def _set_aside(self, step: int) -> None:
         aside = self.folder.parent / "corrupt"
@@ -121,7 +131,6 @@ class Checkpoints:
         target = aside / str(step)
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(self.folder / str(step), target)
-        self._manager.reload()
 
     def _mismatch(self, saved: dict, wanted: dict) -> str:
         keys = [k for k in sorted(saved | wanted) if saved.get(k) != wanted.get(k)]

@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from genjax.core import distributed
 from genjax.core import rng as rng_lib
 from genjax.core import sharding as sh
 from genjax.core.task import Task
@@ -131,6 +133,7 @@ class Programs:
     def __init__(self, experiment: Experiment, mesh: Mesh | None = None):
         self.experiment = experiment
         self.mesh = experiment.mesh.build() if mesh is None else mesh
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.constant = experiment.data.constant
         self.calls = experiment.train.steps_per_call
         spec = experiment.data.element_spec
@@ -159,27 +162,46 @@ class Programs:
 
         The stack always has `steps_per_call` slots (the unused repeat the last), so one program serves every length.
         """
-        data = self.experiment.data
         if self.constant:
             return self._constant
         if self.calls == 1:
-            host = data.batch(first)
-            return {k: _place(v, self.batch_sharding[k]) for k, v in host.items()}
-        rows = [data.batch(first + min(j, count - 1)) for j in range(self.calls)]
-        out = {}
-        for name in rows[0]:
-            s = self.batch_sharding[name]
-            stacked = NamedSharding(self.mesh, PartitionSpec(None, *s.spec))
-            out[name] = _place(jnp.stack([r[name] for r in rows]), stacked)
-        return out
+            host = self._rows(first)
+            return {k: self._place(k, v) for k, v in host.items()}
+        rows = [self._rows(first + min(j, count - 1)) for j in range(self.calls)]
+        return {k: self._place(k, np.stack([r[k] for r in rows]), stacked=True) for k in rows[0]}
 
     @functools.cached_property
     def _constant(self):
-        return {k: _place(v, self.batch_sharding[k]) for k, v in self.experiment.data.batch(0).items()}
+        return {k: self._place(k, v) for k, v in self._rows(0).items()}
+
+    @functools.cached_property
+    def _mine(self) -> tuple[int, int]:
+        """The rows of a batch this process's devices hold (of all that it needs of any array, the widest range)."""
+        ranges = [distributed.rows(s.shape, self.batch_sharding[k])
+                  for k, s in self.experiment.data.element_spec.items()]
+        return min(lo for lo, _ in ranges), max(hi for _, hi in ranges)
+
+    def _rows(self, i: int) -> dict[str, np.ndarray]:
+        """Batch i, or with several processes only this one's rows: the batch does not depend on how many there are."""
+        data = self.experiment.data
+        return data.batch(i, *self._mine) if distributed.several() else data.batch(i)
+
+    def _place(self, name: str, x: np.ndarray, stacked: bool = False) -> jax.Array:
+        sharding = self.batch_sharding[name]
+        if stacked:
+            sharding = NamedSharding(self.mesh, PartitionSpec(None, *sharding.spec))
+        if not distributed.several():
+            return jax.device_put(x, sharding)
+        shape = self.experiment.data.element_spec[name].shape
+        shape = (self.calls, *shape) if stacked else shape
+        return distributed.place_rows(np.asarray(x), self._mine[0], shape, sharding, axis=int(stacked))
 
     def _one(self, state, batch, root):
+        batch = {k: jax.lax.with_sharding_constraint(v, self.batch_sharding[k]) for k, v in batch.items()}
         state, metrics = self.experiment.task.step(state, batch, jax.random.fold_in(root, state.step))
-        metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
+        # Whole on every device: each process reads them.
+        metrics = {k: jax.lax.with_sharding_constraint(jnp.asarray(v, jnp.float32), self.replicated)
+                   for k, v in metrics.items()}
         return jax.lax.with_sharding_constraint(state, self.state_sharding), metrics
 
     def _call(self, state, batch, root, count):
@@ -200,7 +222,7 @@ class Programs:
 
     @functools.cached_property
     def _jitted(self):
-        return jax.jit(self._call, donate_argnums=0, out_shardings=(self.state_sharding, None))
+        return jax.jit(self._call, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
 
     def step(self, state: Any, batch: dict[str, jax.Array], count: int = 1) -> tuple[Any, dict[str, jax.Array]]:
         """`count` steps from `state` (donated), and their metrics: [steps_per_call, ...], the first `count` valid."""
@@ -223,7 +245,3 @@ class Programs:
         """The traced step program, lowered."""
         with jax.set_mesh(self.mesh):
             return self.trace().lower()
-
-
-def _place(x: Any, sharding: NamedSharding) -> jax.Array:
-    return jax.device_put(x, sharding)

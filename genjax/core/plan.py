@@ -2,15 +2,18 @@
 
 import logging
 import math
+import os
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
 from genjax.core import flops
 from genjax.core import sharding as sh
 from genjax.core.experiment import Programs
+from genjax.errors import UserError
 
 log = logging.getLogger("genjax")
 
@@ -29,13 +32,28 @@ def _networks(params: Any, copies: int) -> dict[str, int]:
     return {"network": count_parameters(params) // copies}
 
 
-def plan(config: ConfigDict) -> dict[str, Any]:
+def available(mesh: Mesh) -> int:
+    """Bytes of memory of one device of a mesh; a CPU's fake devices share the machine's."""
+    device = mesh.local_devices[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    here = sum(d.process_index == device.process_index for d in mesh.devices.flat)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // here
+
+
+def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, Any]:
     """Compiles the step for abstract inputs: XLA's own analysis of the memory, FLOPs counted on the traced step.
 
+    Args:
+      config: from `genjax.core.config.load`.
+      device_memory: GiB of a device; None asks the devices that are here.
+
     Returns:
-      `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak},
-      flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`; parameters are those of one
-      copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes integers.
+      `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak, total,
+      available}, fits, flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`; parameters
+      are those of one copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes integers; total
+      is what XLA's program holds at once: state, batch, results and activations.
     """
     experiment = config_lib.build(config)
     programs = Programs(experiment)
@@ -47,6 +65,9 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         rows.append({"path": sh.path_str(path), "shape": list(leaf.shape), "dtype": str(leaf.dtype),
                      "spec": str(tuple(leaf.sharding.spec)), "bytes_per_device": sh.bytes_per_device(leaf)})
     copies = experiment.task.copies(experiment.data.element_spec)
+    total = sum(int(getattr(memory, f"{part}_size_in_bytes", 0)) * sign for part, sign in
+                (("argument", 1), ("output", 1), ("temp", 1), ("generated_code", 1), ("alias", -1)))
+    room = available(programs.mesh) if device_memory is None else int(device_memory * 2**30)
     return {
         "networks": _networks(state.params, copies),
         "copies": copies,
@@ -55,12 +76,28 @@ def plan(config: ConfigDict) -> dict[str, Any]:
             "opt_state": sh.bytes_per_device(state.opt_state),
             "state": sh.bytes_per_device(state),
             "activations_peak": int(getattr(memory, "temp_size_in_bytes", 0)),
+            "total": total,
+            "available": room,
         },
+        "fits": total <= room,
         # The steps of a call are a `while` loop, whose body counts once: this is per step whatever steps_per_call is.
         "flops_per_step": float(flops.count(programs.trace().jaxpr)),
         "mesh": {k: int(v) for k, v in programs.mesh.shape.items()},
         "shardings": rows,
     }
+
+
+def check(found: dict[str, Any]) -> None:
+    """Refuses a plan that cannot run.
+
+    Raises:
+      UserError: the step needs more memory than a device has.
+    """
+    need, room = (found["bytes_per_device"][k] / 2**20 for k in ("total", "available"))
+    if not found["fits"]:
+        raise UserError(f"does not fit: a step needs {need:,.0f} MiB on each device, which has {room:,.0f};"
+                        " lower the batch or config.data.size, set config.task.micro_batches or config.task.remat, or"
+                        " split the state with config.mesh.fsdp")
 
 
 def text(found: dict[str, Any]) -> str:

@@ -29,6 +29,22 @@ def _plain(value: np.ndarray) -> float | list[float]:
     return float(value) if np.ndim(value) == 0 else [float(v) for v in np.ravel(value)]
 
 
+class Silent:
+    """What a process has in a `Recorder`'s place when another one writes."""
+
+    def steps(self, first, rows, every):
+        """Nothing."""
+
+    def row(self, step, kind, metrics):
+        """Nothing."""
+
+    def images(self, step, images):
+        """Nothing."""
+
+    def close(self):
+        """Nothing."""
+
+
 class Recorder:
     """Writes rows `{"step", "kind", metrics...}`; rows at or after the step a run resumes from are dropped first."""
 

@@ -5,15 +5,19 @@
 seconds, reason; `stopped` where a `stop` metric ended the run).
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import platform
+import socket
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +25,7 @@ from genjax.core import config as config_lib
 from genjax.errors import UserError
 from genjax.viz.atomic import write_file
 
+LOCK = ".lock"
 MARKS = ("DONE", "FAILED", "PREEMPTED")
 # Keys that may change between a run and its resumption without changing what is computed up to there.
 FREE = ("train.steps", "train.log_every", "train.save_every", "train.preview_every", "train.eval_every",
@@ -67,15 +72,16 @@ class RunFolder:
                 write_file(self.config_file, config_lib.to_json(config))
             for folder in (self.path, self.samples, self.snapshots):
                 folder.mkdir(exist_ok=True)
-                for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
-                    if litter.is_file():
-                        litter.unlink(missing_ok=True)
         except OSError as e:
             raise UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; choose another --workdir"
                             ) from None
 
     def begin(self, config: ConfigDict) -> None:
-        """The run goes on with this config: written, and no mark stands any more."""
+        """The run, locked, goes on with this config: written, and no mark stands any more."""
+        for folder in (self.path, self.samples, self.snapshots):
+            for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
+                if litter.is_file():
+                    litter.unlink(missing_ok=True)
         write_file(self.config_file, config_lib.to_json(config))
         self._unmark()
 
@@ -93,6 +99,39 @@ class RunFolder:
         """Writes DONE, FAILED or PREEMPTED, in the place of another."""
         write_file(self.path / name, json.dumps({**info, "time": time.time()}) + "\n")
         self._unmark(name)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps the run to this process: two in one folder would write over each other.
+
+        The system lets the lock go when the process dies, however it dies. The file stays: if it were deleted, a third
+        process could lock another one of that name.
+
+        Raises:
+          UserError: a living process has it.
+        """
+        with open(self.path / LOCK, "a+") as f:
+            tries = 20
+            while not _locked(f):
+                if tries := tries - 1:
+                    time.sleep(0.05)  # `busy` elsewhere holds it for a moment
+                    continue
+                f.seek(0)
+                holder = f.read().strip()
+                raise UserError(f"--workdir {self.path} is in use{f' by {holder}' if holder else ''}; wait for it, stop"
+                                " it, or use another --workdir")
+            f.truncate(0)
+            f.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            f.flush()
+            yield
+
+    def busy(self) -> bool:
+        """Whether a living process trains here."""
+        try:
+            with open(self.path / LOCK, "r+") as f:
+                return not _locked(f)
+        except OSError:
+            return False
 
     def state(self) -> tuple[str, dict[str, Any]]:
         """`(done|failed|preempted|running, the mark's content)`."""
@@ -114,14 +153,31 @@ class RunFolder:
         return found[-1]
 
 
-def log_to(folder: RunFolder) -> logging.Handler:
-    """Sends the genjax log to `log.txt` as well as the terminal; returns the file handler."""
+def _locked(f: IO) -> bool:
+    """Takes the file's lock, until it is closed, if nobody has it."""
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def log_to(folder: RunFolder) -> Iterator[None]:
+    """Sends the genjax log to `log.txt` as well as the terminal."""
     handler = logging.FileHandler(folder.path / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("genjax")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-    return handler
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def environment() -> dict[str, Any]:
@@ -135,6 +191,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "commit": git_commit(),
         **{p: metadata.version(p) for p in packages},
     }

@@ -16,9 +16,9 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError, unknown
+from genjax.nn.sharding import BATCH
 
 AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")  # a batch is split over both: fsdp is data parallelism that also splits the state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +156,11 @@ def batch_shardings(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, consta
 
     A constant batch (a few images to restore) that does not divide is replicated; any other is an error.
     """
-    n = math.prod(mesh.shape[a] for a in BATCH_AXES)
+    n = math.prod(mesh.shape[a] for a in BATCH)
     out = {}
     for name, s in spec.items():
         if s.shape[0] % n == 0:
-            out[name] = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+            out[name] = NamedSharding(mesh, PartitionSpec(BATCH))
         elif constant:
             out[name] = NamedSharding(mesh, PartitionSpec())
         else:

@@ -6,7 +6,7 @@ checkpoint of the state is the whole run. Single-loss tasks derive from `LossTas
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+
+from genjax.errors import UserError, at_least
+from genjax.nn.sharding import BATCH, constrain
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -108,6 +111,16 @@ class TaskBase:
         return 1
 
 
+def rematerialised(loss: Callable[..., Any], remat: bool) -> Callable[..., Any]:
+    """`loss`, keeping for its gradient only the results of convolutions and matrix products when `remat`: what lies
+    between them (normalisation, activation, padding, resampling) is computed again, in the place of memory."""
+    return jax.checkpoint(loss, policy=_products) if remat else loss
+
+
+def _products(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name in ("dot_general", "conv_general_dilated")
+
+
 def ema_update(ema: Any, params: Any, decay: float | Array) -> Any:
     """`decay * ema + (1 - decay) * params`, leaf by leaf."""
     return jax.tree.map(lambda e, p: e * decay + p.astype(e.dtype) * (1 - decay), ema, params)
@@ -120,12 +133,18 @@ class LossTask(TaskBase):
     Attributes:
       optimizer: the gradient transformation, usually "@optimizer" in a config.
       ema_decay: decay of the parameter average, 0 for none.
-      micro_batches: split the batch into this many sequential parts and average their gradients.
+      micro_batches: split the batch into this many sequential parts and average their gradients: the large batch's
+        step in the memory of a small one. Part i holds rows i, i + micro_batches, ..., so every device keeps its own.
+      remat: compute cheap intermediate results again instead of keeping them (see `rematerialised`).
     """
 
     optimizer: optax.GradientTransformation
     ema_decay: float = 0.0
     micro_batches: int = 1
+    remat: bool = False
+
+    def __post_init__(self):
+        at_least(self, micro_batches=1)
 
     def init_variables(self, rng: Array, spec: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[Any, Any]:
         """`(params, extra)` for batches of this spec."""
@@ -142,11 +161,16 @@ class LossTask(TaskBase):
         return TrainState(jnp.zeros((), jnp.int32), params, ema, self.optimizer.init(params), extra)
 
     def _gradients(self, state, batch, rng):
-        grad = jax.value_and_grad(self.loss, has_aux=True)
+        grad = jax.value_and_grad(rematerialised(self.loss, self.remat), has_aux=True)
         if self.micro_batches == 1:
             (loss, (extra, metrics)), grads = grad(state.params, state.extra, batch, rng)
             return grads, extra, {"loss": loss, **metrics}
-        parts = jax.tree.map(lambda x: x.reshape(self.micro_batches, -1, *x.shape[1:]), dict(batch))
+        size = next(iter(batch.values())).shape[0]
+        if size % self.micro_batches:
+            raise UserError(f"a batch of {size} does not divide into {self.micro_batches} micro-batches; change"
+                            " config.task.micro_batches or config.data.batch_size")
+        parts = jax.tree.map(lambda x: constrain(x.reshape(-1, self.micro_batches, *x.shape[1:]).swapaxes(0, 1), None,
+                                                 BATCH), dict(batch))
 
         def body(carry, part):
             total, extra, i = carry

@@ -8,8 +8,6 @@ alone and N steps equal k steps + kill + resume + (N - k) steps, bit for bit on 
 import contextlib
 import dataclasses
 import logging
-import signal
-import threading
 import time
 from collections import Counter, deque
 from typing import Any
@@ -19,10 +17,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
+from genjax.core import distributed, watch
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
-from genjax.core.record import Recorder, save_previews
+from genjax.core.record import Recorder, Silent, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
@@ -51,33 +50,11 @@ class Outcome:
     seconds: float
 
 
-class _Signals:
-    """Remembers SIGTERM/SIGINT instead of dying of it, so that the loop can save first."""
-
-    def __init__(self):
-        self.got: int | None = None
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for sig in (signal.SIGTERM, signal.SIGINT):
-                self._old[sig] = signal.signal(sig, self._handle)
-        return self
-
-    def _handle(self, sig, frame):
-        if self.got is not None:  # a second signal means now
-            raise KeyboardInterrupt
-        self.got = sig
-
-    def __exit__(self, *_):
-        for sig, old in self._old.items():
-            signal.signal(sig, old)
-
-
 class _Loop:
     """One run of an experiment in a folder; `run` reads from top to bottom."""
 
-    def __init__(self, config: ConfigDict, programs: Programs, folder: RunFolder, quiet: bool):
+    def __init__(self, config: ConfigDict, programs: Programs, folder: RunFolder, quiet: bool,
+                 profile: tuple[int, int] | None):
         self.config, self.programs, self.folder = config, programs, folder
         self.experiment: Experiment = programs.experiment
         self.total, self.every = self.experiment.lengths()
@@ -86,17 +63,17 @@ class _Loop:
         self.resumed = state is not None
         self.state = state if self.resumed else self.programs.init()
         self.start = self.step = int(self.state.step)
-        self.quiet = quiet
+        self.quiet, self.profile, self.tracing = quiet, profile, False
         self.pending: deque = deque()
         self.metrics: dict[str, Any] = {}
         self.stopped = False
         self.stopping = False  # the call before the first one had the `stop`
 
-    def run(self, signals: _Signals) -> Outcome:
+    def run(self, signals: distributed.Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
         began = time.time()
         # Opened here: it drops the rows after the restored step, and a finished run keeps all of them.
-        self.record = Recorder(self.folder, self.total, self.start, self.quiet)
+        self.record = (Recorder(self.folder, self.total, self.start, self.quiet) if distributed.main() else Silent())
         kinds = ", ".join(f"{n} x {kind}" for kind, n in Counter(
             d.device_kind for d in self.programs.mesh.devices.flat).items())
         log.info("%s %s at step %d of %d on %s; the first step compiles", "resuming" if self.resumed else "starting",
@@ -105,8 +82,9 @@ class _Loop:
             self._old_state_events()
             if self.step >= self.total or self.stopped:
                 return self._end(began, preempted=False)
-            if signals.got is not None:
+            if signals.reached():
                 return self._end(began, preempted=True)
+            self._trace()
             count = self._until_next_event()
             batch = self.programs.put(self.step, count)
             self.state, metrics = self.programs.step(self.state, batch, count)
@@ -127,13 +105,35 @@ class _Loop:
         return min(calls - self.step % calls, min(ends) - self.step)
 
     def _old_state_events(self) -> None:
-        if self._due("eval") and self.step > 0:
-            self._evaluate()
-        if self._due("preview") and self.step > 0:
-            self._preview()
+        looks = [look for name, look in (("eval", self._evaluate), ("preview", self._preview))
+                 if self._due(name) and self.step > 0]
+        if looks:
+            self._drain()
+            variables = self._variables()
+            for look in looks if distributed.main() else ():  # the others wait in the next step for process 0
+                look(variables)
         if self._due("save") and self.step > 0:
             self._drain()
             self.saver.save(self.state)
+
+    def _trace(self) -> None:
+        """Starts and stops the profiler, at the calls that hold the first and the last step asked for."""
+        if self.profile is None or not distributed.main():
+            return
+        first, last = self.profile
+        if not self.tracing and first <= self.step < last:
+            self._drain()
+            jax.profiler.start_trace(str(self.folder.path / "profile"))
+            self.tracing = True
+        elif self.tracing and self.step >= last:
+            self._end_trace()
+
+    def _end_trace(self) -> None:
+        if self.tracing:
+            self._drain()
+            jax.profiler.stop_trace()
+            log.info("profile of steps %d to %d: tensorboard --logdir %s", *self.profile, self.folder.path / "profile")
+            self.tracing, self.profile = False, None
 
     def _drain(self, keep: int = 0) -> None:
         while len(self.pending) > keep:
@@ -152,27 +152,23 @@ class _Loop:
         good = self.saver.steps()
         message = (f"the loss is {np.ravel(value)[0]} at step {step}; last good checkpoint:"
                    f" {good[-1] if good else 'none'}; lower config.optimizer.learning_rate or clip gradients")
-        self.folder.mark("FAILED", step=step, reason=message)
+        if distributed.main():
+            self.folder.mark("FAILED", step=step, reason=message)
         raise TrainingFailure(message)
 
     def _rng(self, name: str) -> jax.Array:
         return rng_lib.stream(self.experiment.seed, name)
 
     def _variables(self) -> dict[str, Any]:
-        return self.experiment.task.export(self.state)
+        return distributed.gather(self.experiment.task.export(self.state))
 
-    def _evaluate(self) -> None:
-        self._drain()
-        found = self.experiment.task.evaluate(self._variables(), self.experiment.data, self._rng("eval"))
+    def _evaluate(self, variables: dict[str, Any]) -> None:
+        found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
         self.metrics = {k: float(v) for k, v in found.items()}
         self.record.row(self.step, "eval", self.metrics)
 
-    def _preview(self) -> None:
-        self._drain()
-        batch = self.programs.put(self.step, 1)
-        if not self.programs.constant and self.programs.calls > 1:
-            batch = jax.tree.map(lambda x: x[0], batch)
-        images = self.experiment.task.preview(self._variables(), batch, self._rng("preview"))
+    def _preview(self, variables: dict[str, Any]) -> None:
+        images = self.experiment.task.preview(variables, self.experiment.data.batch(self.step), self._rng("preview"))
         if images:
             images = {k: np.asarray(v) for k, v in images.items()}
             save_previews(self.folder.samples / f"step_{self.step:08d}.png", images)
@@ -180,39 +176,56 @@ class _Loop:
 
     def _end(self, began: float, preempted: bool) -> Outcome:
         self._drain()
+        self._end_trace()
         seconds = time.time() - began
         if self.step > self.start or self.step not in self.saver.steps():
             self.saver.save(self.state)
-        if preempted:
-            self.saver.close()
-            self.record.close()
-            # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
-            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped)
-            return Outcome(self.state, self.step, True, self.metrics, seconds)
-        self._evaluate()
-        self._preview()
-        save_snapshot(
-            self.folder.snapshots / f"step_{self.step:08d}.npz", jax.device_get(self._variables()),
-            {"step": self.step, "config": self.config.to_dict(), "environment": environment(),
-             "metrics": self.metrics})
-        found = self.experiment.task.results(self._variables(), self.experiment.data, self._rng("results"))
-        for name, image in found.items():
-            save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
+        if not preempted:
+            variables = self._variables()
+            if distributed.main():
+                self._keep(variables)
         self.saver.close()
         self.record.close()
-        taken = self.step - self.start
-        self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics,
-                         steps_per_second=taken / seconds, stopped=self.stopped)
-        return Outcome(self.state, self.step, False, self.metrics, seconds)
+        if distributed.main() and preempted:
+            # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
+            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped)
+        elif distributed.main():
+            self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics,
+                             steps_per_second=(self.step - self.start) / seconds, stopped=self.stopped)
+        distributed.barrier("end")
+        return Outcome(self.state, self.step, preempted, self.metrics, seconds)
+
+    def _keep(self, variables: dict[str, Any]) -> None:
+        """Everything that a finished run leaves beside its checkpoint."""
+        self._evaluate(variables)
+        self._preview(variables)
+        save_snapshot(
+            self.folder.snapshots / f"step_{self.step:08d}.npz", jax.device_get(variables),
+            {"step": self.step, "config": self.config.to_dict(), "environment": environment(),
+             "metrics": self.metrics})
+        found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
+        for name, image in found.items():
+            save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
 
 
-def train(config: ConfigDict, workdir: str, quiet: bool = False) -> Outcome:
+def profile_steps(text: str | None) -> tuple[int, int] | None:
+    """The steps FROM:TO (TO not among them) of `--profile`."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise UserError(f"--profile {text} is not FROM:TO, e.g. 10:13 for steps 10, 11 and 12")
+    return int(first), int(last)
+
+
+def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[int, int] | None = None) -> Outcome:
     """Trains a finalized config in `workdir`; a workdir that holds this run is resumed, a finished one returns at once.
 
     Args:
       config: from `genjax.core.config.load`.
       workdir: the run folder, made if missing.
       quiet: no progress on the terminal.
+      profile: steps (from, to) to trace, see `profile_steps`.
 
     Raises:
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
@@ -221,27 +234,35 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False) -> Outcome:
     experiment = config_lib.build(config)
     experiment.lengths()  # the config's own errors come before anything is written
     programs = Programs(experiment)
-    was, info = folder.state()
-    folder.create(config)
-    handler = log_to(folder)
-    try:
-        with _Signals() as signals:  # from here on: restoring and compiling take seconds
-            loop = _Loop(config, programs, folder, quiet)
-            stopped = bool(info.get("stopped")) and info.get("step") == loop.step
-            if was == "done" and (loop.step >= loop.total or stopped):
-                log.info("%s is already done (%d steps)", folder.path, loop.step)
-                loop.saver.close()
-                return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
-            loop.stopping = was == "preempted" and stopped
-            folder.begin(config)
-            return loop.run(signals)
-    except UserError as e:
-        log.error("%s", e)
-        if not isinstance(e, TrainingFailure):  # that one left its mark
-            with contextlib.suppress(UserError):  # a full disk has no room for the mark either
-                folder.mark("FAILED", reason=str(e))
-        raise
-    finally:
-        logging.getLogger("genjax").removeHandler(handler)
-        with contextlib.suppress(OSError):
-            handler.close()
+    with contextlib.ExitStack() as held:
+        was, info = folder.state()
+        distributed.from_main(lambda: folder.create(config))
+        # Where process 0 can begin, so can the others: only it writes, but for its part of a checkpoint.
+        distributed.from_main(lambda: held.enter_context(folder.lock()))
+        if distributed.main():
+            held.enter_context(log_to(folder))
+        watched = watch.end_if_lost(PREEMPTED_EXIT) if distributed.several() else None
+        try:
+            with distributed.Signals() as signals, distributed.peers():  # from here on: compiling takes seconds
+                loop = _Loop(config, programs, folder, quiet, profile)
+                stopped = bool(info.get("stopped")) and info.get("step") == loop.step
+                if was == "done" and (loop.step >= loop.total or stopped):
+                    log.info("%s is already done (%d steps)", folder.path, loop.step)
+                    loop.saver.close()
+                    return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
+                loop.stopping = was == "preempted" and stopped
+                distributed.from_main(lambda: folder.begin(config))
+                outcome = loop.run(signals)
+            if watched:
+                watched.close()
+            return outcome
+        except UserError as e:
+            log.error("%s", e)
+            # A training failure left its mark, and a full disk has no room for one.
+            if distributed.main() and not isinstance(e, TrainingFailure):
+                with contextlib.suppress(UserError):
+                    folder.mark("FAILED", reason=str(e))
+            raise
+        except distributed.PeerLost:
+            watched.wait()  # it knows which one, and ends this process
+            raise

@@ -20,7 +20,7 @@ import optax
 from flax import linen as nn
 
 from genjax.core import rng as rng_lib
-from genjax.core.task import TaskBase, TrainState
+from genjax.core.task import TaskBase, TrainState, rematerialised
 from genjax.dip import forward, inputs
 from genjax.dip.batching import per_picture
 from genjax.errors import UserError, at_least
@@ -54,6 +54,7 @@ class DeepImagePrior(TaskBase):
       es_patience: steps without a smaller variance after which a picture counts as finished.
       es_stride: pixels are taken every so many rows and columns for the variance.
       es_ends_run: stop the run when all pictures are finished.
+      remat: compute cheap intermediate results again instead of keeping them (see `core.task.rematerialised`).
     """
 
     network: nn.Module
@@ -72,6 +73,7 @@ class DeepImagePrior(TaskBase):
     es_patience: int = 1000
     es_stride: int = 4
     es_ends_run: bool = False
+    remat: bool = False
 
     def __post_init__(self):
         lacks = [a for a in ("multiple", "reduction", "out_channels") if not hasattr(self.network, a)]
@@ -166,7 +168,8 @@ class DeepImagePrior(TaskBase):
         """One step of one picture."""
         z = batch["guide"][None] if self.input_kind == "image" else extra["z"]
         noisy = z + self.reg_noise_std * jax.random.normal(key, z.shape) if self.reg_noise_std else z
-        (loss, (output, fit)), grads = jax.value_and_grad(self._loss, has_aux=True)(params, noisy, batch)
+        (loss, (output, fit)), grads = jax.value_and_grad(rematerialised(self._loss, self.remat), has_aux=True)(
+            params, noisy, batch)
         updates, new_opt = self.optimizer.update(grads, opt_state, params)
         if self.backtrack_every and not self.reg_noise_std:
             shrink = jnp.exp2(-extra["saved"]["returns"].astype(jnp.float32))

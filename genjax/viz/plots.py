@@ -9,7 +9,7 @@ as do points a logarithmic axis cannot hold.
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_POINTS = 1500  # per curve; more are thinned to the smallest and largest of each stretch
 _INK = "#20242c"
 _GRID = "#9aa0ab"
+_PAPER = "#fffffe"  # what lies behind a drawing; a page sets its own
 _DPI = 100
 
 
@@ -87,6 +88,7 @@ def scatter(
     ylabel: str = "",
     logx: bool = False,
     logy: bool = False,
+    xticks: Sequence[float] | None = None,
     diagonal: bool = False,
     size: tuple[int, int] = (480, 440),
     scale: float = 2.0,
@@ -96,6 +98,7 @@ def scatter(
 
     Args:
       series: name -> (x, y).
+      xticks: where the x axis is marked; None leaves it to matplotlib.
       diagonal: also draw the line y = x, for got against expected.
       (others): see `curves`.
     """
@@ -115,6 +118,9 @@ def scatter(
         axes.set_xscale("log")
     if logy:
         axes.set_yscale("log")
+    if xticks is not None:
+        axes.minorticks_off()
+        axes.set_xticks(list(xticks), [f"{x:.4g}" for x in xticks])
     return _render(figure, axes, form, scale, legend=len(series) > 1, empty=not points.size)
 
 
@@ -161,6 +167,79 @@ def bars(
     _limits(axes, None, ylim)
     empty = not np.isfinite(table).any()
     return _render(figure, axes, form, scale, legend=len(names) > 1, empty=empty, over=True)
+
+
+def parallel(
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    title: str = "",
+    best: str = "max",
+    size: tuple[int, int] = (780, 400),
+    scale: float = 2.0,
+    form: str = "png",
+) -> bytes:
+    """Parallel coordinates: an upright axis per name, a line per point; the last axis is the result.
+
+    Args:
+      axes: name -> values, one per point. Numbers lie on a linear axis, on a logarithmic one where they are positive
+        and span a decade; other values at equal distances in order of appearance. Points whose result is not a
+        finite number are left out.
+      best: "max" or "min", the end of the last axis whose lines are drawn strongest.
+      (others): see `curves`.
+    """
+    if best not in ("max", "min"):
+        raise unknown("end", best, ("max", "min"))
+    names = list(axes)
+    result = np.asarray([v if _real(v) else np.nan for v in axes[names[-1]]], np.float64)
+    points = [i for i in np.argsort(result if best == "max" else -result) if np.isfinite(result[i])]
+    figure, plot = _axes(title, "", "", size)
+    plot.grid(False)
+    for side in ("left", "bottom"):
+        plot.spines[side].set_visible(False)
+    plot.set_yticks([])
+    plot.set_xlim(-0.25, len(names) - 1 + 0.45)
+    plot.set_ylim(-0.08, 1.02)
+    plot.set_xticks(range(len(names)), [_plain(n) for n in names])
+    plot.tick_params(axis="x", top=False, bottom=False, labeltop=True, labelbottom=False)
+    heights = np.zeros((len(names), len(result)))
+    for c, name in enumerate(names):
+        heights[c], ticks = _upright([axes[name][i] for i in range(len(result))])
+        plot.axvline(c, color=_GRID, linewidth=1, zorder=1)
+        for height, label in ticks:
+            plot.text(c + 0.03, height, _plain(label), fontsize=8, color=_INK, va="center", zorder=4,
+                      bbox={"facecolor": _PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 0.6})
+    for rank, i in enumerate(points):
+        share = rank / max(1, len(points) - 1)
+        plot.plot(range(len(names)), heights[:, i], color=PALETTE[1] if rank == len(points) - 1 else PALETTE[0],
+                  alpha=0.2 + 0.8 * share**2, linewidth=1 + 1.4 * (rank == len(points) - 1), zorder=2 + share)
+    return _render(figure, plot, form, scale, legend=False, empty=not points)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def spans_decades(values: Iterable[Any]) -> bool:
+    """Whether numbers are all positive and the largest is at least ten times the smallest: for a logarithmic axis."""
+    values = [v for v in values if _real(v) and np.isfinite(v)]
+    return bool(values) and min(values) > 0 and max(values) >= 10 * min(values)
+
+
+def _upright(values: Sequence[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Heights in [0,1] of the values on an axis of their own, and its marks."""
+    if all(_real(v) for v in values):
+        x = np.asarray(values, np.float64)
+        u = np.log10(x) if spans_decades(values) else x
+        low, high = (np.nanmin(u), np.nanmax(u)) if np.isfinite(u).any() else (0, 0)
+        y = (u - low) / (high - low) if high > low else np.full(len(u), 0.5)
+        marks = sorted(set(x[np.isfinite(x)]))
+        if len(marks) > 6:  # the ends and what lies nearest to even heights between them
+            marks = sorted({x[np.nanargmin(np.abs(y - h))] for h in np.linspace(0, 1, 5)})
+        return y, [(float(y[list(x).index(m)]), f"{m:.4g}") for m in marks]
+    places = {v: i for i, v in enumerate(dict.fromkeys(map(str, values)))}
+    y = np.asarray([places[str(v)] for v in values]) / max(1, len(places) - 1) if len(places) > 1 else np.full(
+        len(values), 0.5)
+    return y, [(i / (len(places) - 1) if len(places) > 1 else 0.5, v) for v, i in places.items()]
 
 
 def _axes(title, xlabel, ylabel, size):
@@ -278,7 +357,7 @@ def _inline_svg(svg: str) -> bytes:
     # Colours a page may set: its ink, and --c0 … for series (blue lines are dim on a dark page).
     for i, colour in enumerate(PALETTE):
         svg = svg.replace(colour.lower(), f"var(--c{i}, {colour.lower()})")
-    return svg.replace(_INK, "currentColor").strip().encode()
+    return svg.replace(_INK, "currentColor").replace(_PAPER, "var(--card, #ffffff)").strip().encode()
 
 
 def image_of(png: bytes) -> np.ndarray:

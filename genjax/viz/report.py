@@ -8,7 +8,8 @@ inline SVG, and the page's own content policy forbids the rest. Every text hande
 import base64
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,21 @@ from genjax.viz.report_style import CSS
 
 CHIPS = {"done": "good", "pass": "good", "failed": "bad", "fail": "bad"}  # status -> colour; others are grey
 TINY = 160  # images smaller than this are enlarged with hard pixels
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table's cell that leads to another page, e.g. a run's own report beside this one."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A table's cell that shows a state as a coloured word (see `CHIPS`)."""
+
+    text: str
 
 
 class Report:
@@ -77,7 +93,8 @@ class Report:
         """Adds a table.
 
         Args:
-          rows: sequences of cells, or dicts (their keys, in order of appearance, are the header).
+          rows: sequences of cells (values, `Link`s, `Chip`s), or dicts (their keys, in order of appearance, are the
+            header).
           header: column names; with dicts, the keys to show.
           title: a line above.
 
@@ -96,9 +113,9 @@ class Report:
         style = [_classes("number" if n else "") for n in numeric]
 
         def line(tag, cells):
-            return "".join(f"<{tag}{s}>{_text(v)}</{tag}>" for v, s in zip(cells, style, strict=False))
+            return "".join(f"<{tag}{s}>{_cell(v)}</{tag}>" for v, s in zip(cells, style, strict=False))
 
-        body = "".join(f"<tr>{line('td', map(number, r))}</tr>" for r in rows)
+        body = "".join(f"<tr>{line('td', r)}</tr>" for r in rows)
         return self._table(title, line("th", header) if header else "", body)
 
     def rows(self, rows: Iterable[Mapping[str, Any]], title: str = "") -> "Report":
@@ -193,12 +210,28 @@ class Report:
         """
         from genjax.viz.plots import curves
 
+        return self._plots(curves, "series", plots, options)
+
+    def scatter(self, *plots: Mapping[str, Any], **options: Any) -> "Report":
+        """Adds point clouds as `curves` adds lines: each {"series": {name: (x, y)}, "title": …, "logx": …}."""
+        from genjax.viz.plots import scatter
+
+        return self._plots(scatter, "series", plots, options)
+
+    def parallel(self, *plots: Mapping[str, Any], **options: Any) -> "Report":
+        """Adds parallel coordinates: each {"axes": {name: values}, "title": …} (see `viz.plots.parallel`)."""
+        from genjax.viz.plots import parallel
+
+        return self._plots(parallel, "axes", plots, options)
+
+    def _plots(self, draw: Callable[..., bytes], what: str, plots: Sequence[Mapping[str, Any]],
+               options: Mapping[str, Any]) -> "Report":
         figures = []
         for plot in plots:
-            own = dict(plot) if isinstance(plot.get("series"), Mapping) else {"series": plot}
+            own = dict(plot) if isinstance(plot.get(what), Mapping) else {what: plot}
             own = {"size": (780, 400) if len(plots) == 1 else (520, 340), **options, **own}
-            svg = curves(own.pop("series"), **own, form="svg").decode()
-            name = escape(str(own.get("title") or own.get("ylabel") or "curves"), quote=True)
+            svg = draw(own.pop(what), **own, form="svg").decode()
+            name = escape(str(own.get("title") or own.get("ylabel") or draw.__name__), quote=True)
             svg = svg.replace("<svg", f'<svg aria-label="{name}"', 1)
             figures.append(f"<figure{_classes('wide' if len(plots) == 1 else '')}>{svg}</figure>")
         return self._add(f'<div class="plots">{"".join(figures)}</div>') if figures else self
@@ -266,6 +299,14 @@ def _is_number(value: Any) -> bool:
 def _classes(*names: str) -> str:
     names = " ".join(n for n in names if n)
     return f' class="{names}"' if names else ""
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Link):
+        return f'<a href="{_text(value.href)}">{_text(value.text)}</a>'
+    if isinstance(value, Chip):
+        return f'<span class="chip {CHIPS.get(value.text.lower(), "")}">{_text(value.text)}</span>'
+    return _text(number(value))
 
 
 def _text(value: Any) -> str:

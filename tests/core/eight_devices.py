@@ -17,8 +17,10 @@ from genjax.core import sharding as sh  # noqa: E402
 from genjax.core.checkpoint import Checkpoints, digest, read_arrays  # noqa: E402
 from genjax.core.experiment import Programs  # noqa: E402
 from genjax.core.plan import plan  # noqa: E402
+from genjax.errors import UserError  # noqa: E402
+from genjax.nn.sharding import BATCH, constrain  # noqa: E402
 
-STEPS = 10
+STEPS = 20
 MESHES = {"1": (1, 1, 1), "8": (8, 1, 1), "4x2": (4, 2, 1), "2x2x2": (2, 2, 2)}
 RULES = ("'first/kernel -> shard_dim(1, tensor)','second/kernel -> fsdp(min_size=64)','.* -> replicate'")
 
@@ -37,6 +39,20 @@ def go_on(p: Programs, state, steps: int) -> tuple:
         state, metrics = p.step(state, p.put(i, 1))
         losses.append(float(metrics["loss"][0]))
     return state, losses
+
+
+def constrained() -> dict:
+    """The shards of an activation laid out over rows and channels; where a dimension does not divide; a typo."""
+    out = {}
+    with jax.set_mesh(sh.MeshSpec(2, 2, 2).build()):
+        split = jax.jit(lambda x: constrain(x, BATCH, "tensor"))
+        out["2x2x2"] = split(np.zeros((8, 32))).sharding.shard_shape((8, 32))
+        out["odd"] = split(np.zeros((7, 31))).shape
+        try:
+            constrain(np.zeros((8, 32)), BATCH, "tenser")
+        except UserError as e:
+            out["unknown"] = str(e)
+    return out
 
 
 def main(folder: Path) -> dict:
@@ -63,7 +79,7 @@ def main(folder: Path) -> dict:
             saver.close()
             found["digest"] = digest(jax.device_get(state))
             found["digest_of_files"] = digest(read_arrays(folder / "checkpoints", STEPS))
-            _, found["losses"]["4x2, 20 steps"] = go_on(p, state, STEPS)
+            _, found["losses"]["4x2, 40 steps"] = go_on(p, state, STEPS)
     for name, mesh in (("8", (8, 1, 1)), ("4", (2, 2, 1)), ("1", (1, 1, 1))):
         p = programs(mesh)
         saver = Checkpoints(folder / "checkpoints")
@@ -75,7 +91,7 @@ def main(folder: Path) -> dict:
     calls = programs((4, 2, 1), ("train.steps_per_call=5",))
     state = calls.init()
     losses = []
-    for first in (0, 5):
+    for first in range(0, STEPS, 5):
         state, metrics = calls.step(state, calls.put(first, 5), 5)
         losses += np.asarray(metrics["loss"]).tolist()
     found["losses"]["4x2, 5 per call"] = losses
@@ -83,6 +99,11 @@ def main(folder: Path) -> dict:
     found["plan"] = {"mesh": planned["mesh"], "rows": {r["path"]: r["bytes_per_device"] for r in planned["shardings"]}}
     rest = sh.MeshSpec(data=-1, tensor=2).build()
     found["rest"] = {k: int(v) for k, v in rest.shape.items()}
+    # without dropout a batch in parts is the batch
+    state, found["losses"]["micro"] = go_on(*(lambda q: (q, q.init()))(programs((2, 2, 1), (
+        "task.micro_batches=2", "task.keep_rate=1"))), STEPS)
+    _, found["losses"]["whole"] = go_on(*(lambda q: (q, q.init()))(programs((1, 1, 1), ("task.keep_rate=1",))), STEPS)
+    found["constrained"] = constrained()
     # whole arrays never exist: the compiled init's outputs are shards
     p = programs((2, 2, 2))
     with jax.set_mesh(p.mesh):

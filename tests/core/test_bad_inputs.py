@@ -246,7 +246,7 @@ def test_a_folder_left_by_a_run_killed_at_its_first_moment_is_taken_up(tmp_path)
     (folder / ".config-x1y2z3w4.json").write_text("{")
     argv = ["train", "--config", f"{TOY}:steps=1", "--workdir", str(folder), "--quiet"]
     assert launch.main(argv) == 0
-    assert not [p.name for p in folder.rglob(".*")], "temporaries of a killed run are cleared"
+    assert [p.name for p in folder.rglob(".*")] == [".lock"], "temporaries of a killed run are cleared"
 
 
 def test_a_finished_run_that_is_started_again_keeps_its_metrics(run):

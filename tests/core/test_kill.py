@@ -136,7 +136,7 @@ def test_sigterm_saves_and_asks_to_be_resumed(tmp_path, root, capsys, whole):
     saved = [int(p.name) for p in (run / "checkpoints").iterdir()]
     assert max(saved) == row["step"], "the state at the signal is saved, not the last interval's"
     code, _, err = finish(start(root, run))
-    assert code == 0 and f"at step {row['step']} of {STEPS}" in err
+    assert code == 0 and f"resuming {run} at step {row['step']} of {STEPS}" in (run / "log.txt").read_text(), err
     assert not (run / "PREEMPTED").exists() and (run / "DONE").exists()
     got, want = status(capsys, run), status(capsys, whole)
     assert got["digest"] == want["digest"] and train_rows(run) == train_rows(whole)

@@ -19,7 +19,8 @@ from genjax.viz import jsonl
 from tests.core.toy import ToyTask
 
 TOY = "tests/core/toy_config.py"
-VERBS = ("train", "sample", "eval", "reproduce", "plan", "show", "diff", "report", "status", "bench", "list")
+VERBS = ("train", "sweep", "sample", "eval", "reproduce", "plan", "verify-resume", "show", "diff", "report", "status",
+         "bench", "list")
 
 
 def command(root, *argv, cwd=None, **env):
@@ -63,7 +64,7 @@ def test_train_leaves_a_whole_run_folder(run):
     names = {p.name for p in run.iterdir()}
     assert {"config.json", "metrics.jsonl", "log.txt", "samples", "checkpoints", "snapshots", "DONE"} <= names
     assert any(n.startswith("events.out.tfevents") for n in names)
-    assert not [n for n in names if n.startswith(".")], "no temporary file stays"
+    assert [n for n in names if n.startswith(".")] == [".lock"], "no temporary file stays"
     assert json.loads((run / "config.json").read_text())["train"]["preview_every"] == 6
     rows = jsonl.read(run / "metrics.jsonl")
     assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(12))
@@ -135,8 +136,8 @@ def test_help_of_every_verb(capsys, verb):
         launch.main([verb, "--help"])
     out = capsys.readouterr().out
     assert e.value.code == 0 and f"launch.py {verb}" in out and len(out.splitlines()) > 4
-    assert ("--config.KEY" in out) == (verb in ("train", "plan", "show"))
-    assert ("--json" in out) == (verb in ("eval", "reproduce", "plan", "status", "bench", "list"))
+    assert ("--config.KEY" in out) == (verb in ("train", "sweep", "plan", "show", "verify-resume"))
+    assert ("--json" in out) == (verb not in ("train", "sample", "show", "diff", "report"))
 
 
 def test_help_lists_the_verbs(capsys):

@@ -153,7 +153,7 @@ def eight(tmp_path_factory, root):
 @pytest.mark.parametrize("name", ["8", "4x2", "2x2x2", "4x2, 5 per call"])
 def test_meshes_give_the_losses_of_one_device(eight, name):
     np.testing.assert_allclose(eight["losses"][name], eight["losses"]["1"], atol=1e-5)
-    assert len(set(eight["losses"]["1"])) == 10
+    assert len(set(eight["losses"]["1"])) == 20
 
 
 def test_state_is_born_sharded_and_stays_so(eight):
@@ -184,5 +184,14 @@ def test_minus_one_takes_the_rest(eight):
 def test_a_checkpoint_of_eight_devices_goes_on_with(eight, devices):
     found = eight["restored"][devices]
     assert found["same"] and found["placed"]
-    np.testing.assert_allclose(found["losses"], eight["losses"]["4x2, 20 steps"], atol=1e-5)
+    np.testing.assert_allclose(found["losses"], eight["losses"]["4x2, 40 steps"], atol=1e-5)
     assert eight["digest"] == eight["digest_of_files"]
+
+
+def test_constrained_activations(eight):
+    assert eight["constrained"] == {"2x2x2": [2, 16], "odd": [7, 31],
+                                    "unknown": "unknown mesh axis 'tenser'; did you mean 'tensor'?"}
+
+
+def test_micro_batches_on_a_mesh(eight):
+    np.testing.assert_allclose(eight["losses"]["micro"], eight["losses"]["whole"], atol=1e-5)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core.task import LossTask, TaskBase, TrainState, ema_update
+from genjax.nn.sharding import BATCH, constrain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class ToyTask(LossTask):
     """Two wide layers with dropout, so that randomness matters for resume."""
 
     hidden: int = 32
+    keep_rate: float = 0.9
     stop_at: int = -1
     keeps: bool = False  # the first kernel, as a picture among the run's outputs
 
@@ -55,8 +57,8 @@ class ToyTask(LossTask):
                 "second": {"kernel": jax.random.normal(b, (self.hidden, w)) / 6}}, {"calls": jnp.zeros(())}
 
     def loss(self, params, extra, batch, rng):
-        h = jnp.tanh(batch["x"] @ params["first"]["kernel"])
-        h = h * jax.random.bernoulli(rng, 0.9, h.shape)
+        h = constrain(jnp.tanh(batch["x"] @ params["first"]["kernel"]), BATCH, "tensor")
+        h = h * jax.random.bernoulli(rng, self.keep_rate, h.shape)
         loss = jnp.mean((h @ params["second"]["kernel"] - batch["y"]) ** 2)
         calls = extra["calls"] + 1
         return loss, ({"calls": calls}, {"stop": (calls == self.stop_at).astype(jnp.float32)})

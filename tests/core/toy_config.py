@@ -6,6 +6,8 @@
 import dataclasses
 import time
 
+import jax
+
 from genjax.core.config import experiment, node, parse_arg
 from tests.core.toy import ToyData
 
@@ -21,6 +23,8 @@ class SlowData(ToyData):
         """As ToyData's."""
         if i >= self.slow_from:
             time.sleep(self.pause)
+        if jax.process_index() > 0:  # process 0 draws previews too
+            assert hi is not None and hi - lo < self.batch_size, "a process asked for rows that are not its own"
         return super().batch(i, lo, hi)
 
 

@@ -42,3 +42,14 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="TensorBoard"):
         TensorBoard(tmp_path / "file" / "events")
+
+
+def test_a_disk_that_fills_up_is_one_clear_line_and_never_a_hang(tmp_path):
+    board = TensorBoard(tmp_path)
+    # Stands in for the file on a full disk: every write to /dev/full fails, once the buffer is handed on.
+    board._writer._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115
+    with pytest.raises(UserError, match="cannot write TensorBoard events .*No space left"):
+        for step in range(10_000):
+            board.scalars(step, {"loss": 0.5})
+    board.scalars(1, {"loss": 0.5})  # told once
+    board.close()

@@ -1,0 +1,219 @@
+"""Several processes as one run: who is here, who writes, and how they agree.
+
+`start` joins the processes through `jax.distributed`: from SLURM, Open MPI, Kubernetes or Cloud TPU, which jax knows by
+their environment, or from explicit flags. Afterwards `jax.devices()` are those of all processes; every process runs the
+same program on its own part, loads only its own rows of each batch, and process 0 alone writes logs and pictures.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from genjax.errors import UserError
+
+log = logging.getLogger("genjax")
+
+LEAVING = threading.Event()  # this process ends for reasons of its own
+# What each launcher calls the number of processes; one process needs no joining.
+_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+class PeerLost(Exception):
+    """Another process of the run is gone; the run goes on from its newest checkpoint when all are started again."""
+
+
+def start(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Joins the processes of a run; must come before jax's first computation. Alone, it does nothing.
+
+    Args:
+      coordinator: HOST:PORT where process 0 listens; None (of all three) asks the cluster's environment.
+      processes: how many there are.
+      process: which one this is, from 0.
+
+    Raises:
+      UserError: only some of the three given, or values that make no sense; the others do not come in time.
+    """
+    given = {"--coordinator": coordinator, "--num-processes": processes, "--process-id": process}
+    missing = [k for k, v in given.items() if v is None]
+    if len(missing) == 3:
+        if any(os.environ.get(name) == "1" for name in _COUNTS):
+            return
+        try:
+            jax.distributed.initialize()
+        except ValueError:  # no cluster
+            return
+        except RuntimeError as e:
+            if "must be called before" not in str(e):
+                raise UserError(f"the processes of this job did not find each other ({str(e).splitlines()[0][:200]});"
+                                " start all of them, or give --coordinator, --num-processes and --process-id") from None
+            return  # called from a program that uses jax already
+        _quiet()
+        return
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing: --coordinator, --num-processes and --process-id go together")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"--coordinator {coordinator} is not HOST:PORT, e.g. 10.0.0.1:1234")
+    if processes < 1 or not 0 <= process < processes:
+        raise UserError(f"--process-id {process} of --num-processes {processes}: must be from 0 to {processes - 1}")
+    if processes == 1:
+        return
+    log.info("process %d of %d, joining at %s", process, processes, coordinator)
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except RuntimeError as e:
+        reason = str(e).split("\n")[0][:200]
+        raise UserError(f"could not join {processes} processes at {coordinator} ({reason}); start all of them, with one"
+                        " --coordinator that they can reach and a --process-id each") from None
+    _quiet()
+
+
+def _quiet() -> None:
+    """Process 0 speaks for all."""
+    if not main():
+        log.setLevel(logging.WARNING)
+
+
+def several() -> bool:
+    """Whether the run has more than one process."""
+    return jax.process_count() > 1
+
+
+def main() -> bool:
+    """Whether this process writes (process 0)."""
+    return jax.process_index() == 0
+
+
+def place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """A host array that every process holds whole, on the devices of all."""
+    if not several():
+        return jax.device_put(x, sharding)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def rows(shape: tuple[int, ...], sharding: NamedSharding) -> tuple[int, int]:
+    """The range of rows lo..hi-1 of a global array [rows, ...] that this process's devices hold."""
+    parts = [index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()]
+    return min(lo for lo, _ in parts), max(hi for _, hi in parts)
+
+
+def place_rows(x: np.ndarray, lo: int, shape: tuple[int, ...], sharding: NamedSharding, axis: int = 0) -> jax.Array:
+    """A global array of `shape`, of which this process has the rows from `lo` on, as `x`, along `axis`."""
+    def part(index):
+        at = list(index)
+        first, last, _ = index[axis].indices(shape[axis])
+        at[axis] = slice(first - lo, last - lo)
+        return x[tuple(at)]
+
+    return jax.make_array_from_callback(shape, sharding, part)
+
+
+def gather(tree: Any) -> Any:
+    """The tree as host arrays, whole, in every process; unchanged in a run of one process."""
+    return multihost_utils.process_allgather(tree, tiled=True) if several() else tree
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if several():
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(ok: bool) -> bool:
+    """Whether `ok` holds in every process."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(ok)))) if several() else ok
+
+
+def from_main(call: Any) -> Any:
+    """Runs `call` in process 0 only and returns what it gives there, None elsewhere; if it fails, all fail.
+
+    Raises:
+      UserError: in process 0 its own error, in the others one line that says where to look.
+    """
+    error, found = None, None
+    if main():
+        try:
+            found = call()
+        except UserError as e:
+            error = e
+    if not agree(error is None):
+        raise error or UserError("process 0 of this run could not go on; its output says why")
+    return found
+
+
+def leave(code: int) -> None:
+    """Ends this process, without jax's farewell to the others, who may not come, if it is one of several."""
+    try:
+        here = several()
+    except RuntimeError:  # no backend: that is the error
+        return
+    if here:
+        LEAVING.set()
+        time.sleep(2 if main() else 0)  # when it ends, jax aborts the others, who may be about to say why they end
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class Signals:
+    """Remembers SIGTERM and SIGINT instead of dying of them, so that the loop can save first.
+
+    With several processes jax's own preemption service takes SIGTERM (and SIGINT, handed on as SIGTERM), and `reached`
+    is True in the same iteration of every process, one or two after the signal came to any of them.
+    """
+
+    def __init__(self):
+        self._got: int | None = None
+        self._old: dict[int, Any] = {}
+        self._calls = 0
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            # Python's handler would take the place of the service's.
+            for sig in (signal.SIGINT,) if several() else (signal.SIGTERM, signal.SIGINT):
+                self._old[sig] = signal.signal(sig, self._handle)
+        return self
+
+    def _handle(self, sig, frame):
+        if self._got is not None:  # a second signal means now
+            raise KeyboardInterrupt
+        self._got = sig
+        if several():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def reached(self) -> bool:
+        """Whether to save and end now; with several processes each must ask once per iteration."""
+        if not several():
+            return self._got is not None
+        self._calls += 1  # counts iterations, not steps: the service agrees on the number after the highest one asked
+        return multihost_utils.reached_preemption_sync_point(self._calls)
+
+    def __exit__(self, *_):
+        for sig, old in self._old.items():
+            signal.signal(sig, old)
+
+
+_GONE = ("gloo", "connection reset", "connection closed", "coordination", "nccl", "unavailable", "heartbeat", "aborted")
+
+
+@contextlib.contextmanager
+def peers() -> Iterator[None]:
+    """Turns what the runtime raises when another process is gone into `PeerLost`."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as e:
+        text = str(e).strip()
+        if several() and any(word in text.lower() for word in _GONE):
+            raise PeerLost(text.split("\n")[0][:160]) from None
+        raise

@@ -1,0 +1,252 @@
+"""Runs a sweep: each point a run folder of its own, `WORKDIR/points/<id>`, trained by a process of its own.
+
+The run folders are the state. Started again, a sweep trains what is missing, preempted or, when asked, failed, and
+waits for points whose processes outlived an earlier sweep; what is done is never started again.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from genjax.core import launchers, sweep, sweep_report
+from genjax.core.launchers import PREEMPTED, Options, launch
+from genjax.core.search import Search
+from genjax.core.sweep_points import PointRun, Target, default_workdir, find
+from genjax.core.sweep_table import LiveTable, Mode, Row, counts, guess_mode, lines, metric_names, ranked
+from genjax.errors import UserError, unknown
+from genjax.viz.atomic import write_file
+from genjax.viz.report import number
+
+log = logging.getLogger("genjax")
+
+QUEUE = "queue.json"  # {point: SLURM's job} as last submitted
+_POINT = re.compile(r"[0-9a-f]{8}")
+
+
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keeps a second sweep out of the workdir while this one runs.
+
+    Raises:
+      UserError: another one runs, or the folder cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / ".sweep.lock", "w")
+    except OSError as e:
+        raise UserError(f"cannot write {workdir}: {e.strerror or e}; choose another --workdir") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another sweep runs in {workdir}; wait for it, or look with --status") from None
+        except OSError as e:  # a file system without locks
+            log.warning("cannot lock %s (%s): start no second sweep there", workdir, e.strerror or e)
+        yield
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[list[int]]:
+    """Yields the list of SIGTERMs and SIGINTs that have come since, which then end nothing by themselves."""
+    got: list[int] = []
+    old = {s: signal.signal(s, lambda sig, frame: got.append(sig)) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield got
+    finally:
+        for sig, handler in old.items():
+            signal.signal(sig, handler)
+
+
+def _submitted(workdir: Path) -> set[str]:
+    """The SLURM jobs whose files submitit keeps beside the points."""
+    found = (workdir / "points" / "slurm").glob("*_submitted.pkl")
+    return {p.name.removesuffix("_submitted.pkl") for p in found}
+
+
+def queued(workdir: Path) -> dict[str, str]:
+    """The points whose SLURM jobs wait or run: {point: job}."""
+    try:
+        jobs = json.loads((workdir / QUEUE).read_text())
+        alive = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i"], capture_output=True,
+                               text=True, timeout=60, check=True).stdout.split()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return {}
+    return {point: job for point, job in jobs.items() if job in alive}
+
+
+class Board:
+    """All points of a sweep together: rows, and what is left to start."""
+
+    def __init__(self, runs: list[PointRun], retry_failed: bool, live: LiveTable):
+        self.runs, self.retry_failed, self.live = runs, retry_failed, live
+        self.queued: dict[str, str] = {}  # points that wait in SLURM's queue, with their jobs
+        self.keys = list(dict.fromkeys(k for run in runs for k in run.point))
+        self._tried: set[str] = set()
+
+    def rows(self) -> list[Row]:
+        """Every point as it stands."""
+        return [run.row(self.keys) for run in self.runs]
+
+    def tick(self, states: dict[str, str]) -> None:
+        """What the launcher calls about once a second with the states of its processes."""
+        for run in self.runs:
+            said = states.get(run.name, run.process)
+            if said.startswith("exit ") and run.process != said:
+                run.ended(int(said.removeprefix("exit ")))
+            run.process = said
+        self.live.update(self.rows())
+
+    def left(self) -> list[PointRun]:
+        """The points to start: each at most once in the life of this process."""
+        wanted = ("waiting", "preempted") + ("failed",) * self.retry_failed
+        return [run for run in self.runs if run.name not in self._tried and run.name not in self.queued
+                and run.state() in wanted]
+
+    def run(self, target: Target, options: Options) -> int:
+        """Runs what is left, and waits for what an earlier sweep left running; returns how many were started.
+
+        Raises:
+          Preempted: a signal came; the processes were told and have saved.
+        """
+        self.queued = queued(target.workdir)
+        if self.queued:
+            log.info("%d points are in SLURM's queue and are left to it", len(self.queued))
+        while True:
+            survivors = [run for run in self.runs if run.state() == "running"]
+            if survivors and options.on == "local" and not options.dry_run:
+                log.info("waiting for %d points that an earlier sweep left running", len(survivors))
+                self._wait(survivors)
+            left = self.left()
+            if not left:
+                return len(self._tried)
+            self._tried |= {run.name for run in left}
+            before = _submitted(target.workdir)
+            codes = launch([target.job(run.point, options.processes) for run in left], options, self.tick)
+            if options.on != "local" or options.dry_run:
+                jobs = sorted(_submitted(target.workdir) - before, key=lambda j: [int(n) for n in j.split("_")])
+                if len(jobs) == len(left):
+                    found = {**self.queued, **{run.name: job for run, job in zip(left, jobs, strict=True)}}
+                    write_file(target.workdir / QUEUE, json.dumps(found, indent=2) + "\n")
+                return len(left)
+            for run in left:
+                if run.process != f"exit {codes[run.name]}":  # the last tick has not said so
+                    run.ended(codes[run.name])
+                run.process = ""
+                if run.code is None:
+                    self._tried.discard(run.name)
+            self.live.update(self.rows())
+
+    def _wait(self, runs: list[PointRun]) -> None:
+        from genjax.core.train import Preempted
+
+        with remembering() as got:
+            while any(run.folder.busy() for run in runs):
+                if got:
+                    raise Preempted(f"interrupted while {len(runs)} points of an earlier sweep run on")
+                self.live.update(self.rows())
+                time.sleep(0.5)
+
+
+def run(args: argparse.Namespace, overrides: list[str]) -> tuple[int, list[dict[str, Any]]]:
+    """The verb `sweep`: returns its exit code and the rows for `--json`."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the devices are the points'
+    made = find(args.config, args.sweep)
+    workdir = Path(args.workdir) if args.workdir else default_workdir(args.config, args.sweep, tuple(overrides),
+                                                                      args.smoke)
+    target = Target(args.config, args.sweep, tuple(overrides), args.smoke, workdir)
+    if args.max_parallel < 1:
+        raise UserError(f"--max-parallel must be at least 1, got {args.max_parallel}")
+    options = launchers.options(args, args.max_parallel)
+    if isinstance(made, Search):
+        from genjax.core import search_run  # knows this file
+
+        return search_run.run(made, target, options, args)
+    if args.storage:
+        raise UserError(f"--storage goes with a search_NAME() function; {args.sweep} is a sweep")
+    runs = [PointRun(point, target.load(point), target.folder(point)) for point in made]
+    board = Board(runs, args.retry_failed, LiveTable(args.metric))
+    target.claim()
+    if args.status or options.dry_run:
+        if options.dry_run and not board.run(target, options):
+            print("nothing is left to start", file=sys.stderr)
+        rows = board.rows()
+        if args.status and args.json != "-":
+            print_table(rows, *choose(rows, args.metric, args.mode))
+        return 0, [row.json() for row in rows]
+    with alone(workdir):
+        target.write({"points": {run.name: run.point for run in runs}})
+        return finish(target, options, args, board.rows, lambda: board.run(target, options), board.live)
+
+
+def finish(target: Target, options: Options, args: argparse.Namespace, rows_now: Callable[[], list[Row]],
+           work: Callable[[], int], live: LiveTable) -> tuple[int, list[dict[str, Any]]]:
+    """Does the work, then shows the table and writes the report, or says how to go on."""
+    from genjax.core.train import Preempted
+
+    stopped = None
+    try:
+        started = work()
+    except Preempted as e:
+        stopped = e
+    finally:
+        live.clear()
+    rows = rows_now()
+    found = [row.json() for row in rows]
+    if stopped:
+        print(f"{stopped} ({counts(rows)}); run the same command again to go on", file=sys.stderr)
+        return PREEMPTED, found
+    if options.on != "local":
+        print(f"{started} points handed over to {options.on}; the same command with --status shows how they stand",
+              file=sys.stderr)
+        return 0, found
+    metric, mode = choose(rows, args.metric, args.mode)
+    ids = {row.point for row in rows}
+    gone = sorted(p.name for p in (target.workdir / "points").glob("*")
+                  if _POINT.fullmatch(p.name) and p.is_dir() and p.name not in ids)
+    notes = [f"{len(gone)} runs of points no longer asked for stay in points/: {', '.join(gone)}."] * bool(gone)
+    report = sweep_report.write(target.workdir, rows, metric, mode, target.command(), notes)
+    if args.json != "-":
+        print_table(rows, metric, mode)
+        print(*notes, f"report: {report}", sep="\n")
+    states = {row.state for row in rows}
+    if "failed" in states:
+        reason = "" if args.retry_failed else "; --retry-failed runs failed points again"
+        print(f"{counts(rows)}{reason}", file=sys.stderr)
+        return 1, found
+    if states & {"preempted", "waiting"}:
+        print(f"{counts(rows)}; run the same command again to go on", file=sys.stderr)
+        return PREEMPTED, found
+    return 0, found
+
+
+def choose(rows: list[Row], metric: str | None, mode: Mode | None) -> tuple[str | None, Mode]:
+    """The metric that ranks, and its better end: as asked for, else the first that was evaluated."""
+    names = metric_names(rows)
+    if metric and names and metric not in names:
+        log.warning("%s", unknown("metric", metric, names))
+        metric = None
+    metric = metric or (names[0] if names else None)
+    return metric, mode or (guess_mode(metric) if metric else "max")
+
+
+def print_table(rows: list[Row], metric: str | None, mode: Mode) -> None:
+    """The points, best first, and the best one's overrides."""
+    rows = ranked(rows, metric, mode)
+    print("\n".join(lines(rows, [metric] if metric else [])))
+    best = rows[0] if rows else None
+    if best and metric in best.metrics and best.values:
+        print(f"best {metric} {number(best.metrics[metric])}: "
+              + " ".join(f"--config.{k}={shlex.quote(sweep.text(v))}" for k, v in best.values.items()))
