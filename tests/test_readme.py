@@ -22,6 +22,10 @@ COMMANDS = sorted({c for c in FOUND if not c.startswith(("reproduce", "train"))}
 
 def smoke_form(command: str) -> list[str]:
     words = shlex.split(command)
+    if words[0] == "sweep":
+        return [*words, "--smoke", "--dry-run"]
+    if words[0] == "verify-resume":
+        return [*words, "--smoke", "--steps=4", "--kills=1"]
     if words[0] == "train":
         return [*words, "--smoke", "--config.train.steps=2", "--quiet"]
     if words[0] in ("plan", "bench"):

@@ -1,12 +1,15 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
 
+import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genjax.core.run import RunFolder
+from genjax.errors import UserError
 from genjax.viz import grid, jsonl
 from genjax.viz.progress import Progress
 from genjax.viz.tensorboard import TensorBoard
@@ -45,17 +48,32 @@ class Silent:
         """Nothing."""
 
 
+def _told(method: Callable) -> Callable:
+    """A `Recorder`'s method whose OSError (a full disk) becomes one line that names the fix."""
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as e:
+            raise UserError(f"cannot write in {self._folder}: {e.strerror or e}; make room and run the same command"
+                            " again to go on from the last whole checkpoint") from None
+    return wrapped
+
+
 class Recorder:
     """Writes rows `{"step", "kind", metrics...}`; rows at or after the step a run resumes from are dropped first."""
 
+    @_told
     def __init__(self, folder: RunFolder, total: int, start: int, quiet: bool):
+        self._folder = folder.path
         jsonl.truncate_after(folder.metrics_file, start - 1)
         self._jsonl = jsonl.MetricsWriter(folder.metrics_file)
         self._board = TensorBoard(folder.path, start)
         self._progress = None if quiet else Progress(total, folder.path.name, initial=start)
         self._total = total
-        self._clock, self._count = time.time(), 0
+        self._clock, self._count = time.monotonic(), 0
 
+    @_told
     def steps(self, first: int, rows: dict[str, np.ndarray], every: int) -> None:
         """Metrics of steps first, first+1, ... as arrays with a leading step axis; writes the steps due."""
         count = len(next(iter(rows.values()))) if rows else 0
@@ -67,24 +85,28 @@ class Recorder:
                 self._jsonl.write({"step": step, "kind": "train", **last})
                 self._board.scalars(step, {k: v for k, v in last.items() if not isinstance(v, list)})
         self._count += count
-        now = time.time()
+        now = time.monotonic()  # the clock on the wall may be set meanwhile
         if now - self._clock >= SPEED_SECONDS:
             rate = self._count / (now - self._clock)
-            self._jsonl.write({"step": first + count - 1, "kind": "speed", "steps_per_second": rate, "time": now})
+            self._jsonl.write({"step": first + count - 1, "kind": "speed", "steps_per_second": rate,
+                               "time": time.time()})
             self._clock, self._count = now, 0
         if self._progress is not None:
             self._progress.update(count, {k: v for k, v in last.items() if not isinstance(v, list) and k != "stop"})
 
+    @_told
     def row(self, step: int, kind: str, metrics: dict[str, Any]) -> None:
         """One row of another kind ("eval")."""
         if metrics:
             self._jsonl.write({"step": step, "kind": kind, **metrics})
             self._board.scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
 
+    @_told
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Preview pictures for TensorBoard."""
         self._board.images(step, {k: v[0] for k, v in images.items()})
 
+    @_told
     def close(self) -> None:
         """Flushes and closes everything."""
         if self._progress is not None:

@@ -73,8 +73,11 @@ class RunFolder:
             for folder in (self.path, self.samples, self.snapshots):
                 folder.mkdir(exist_ok=True)
         except OSError as e:
-            raise UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; choose another --workdir"
-                            ) from None
+            raise self._unwritable(e) from None
+
+    def _unwritable(self, e: OSError) -> UserError:
+        return UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; mend that and run the same"
+                         " command again, or choose another --workdir")
 
     def begin(self, config: ConfigDict) -> None:
         """The run, locked, goes on with this config: written, and no mark stands any more."""
@@ -108,21 +111,27 @@ class RunFolder:
         process could lock another one of that name.
 
         Raises:
-          UserError: a living process has it.
+          UserError: a living process has it, or the folder cannot be written.
         """
-        with open(self.path / LOCK, "a+") as f:
+        try:
+            f = open(self.path / LOCK, "ab+", buffering=0)  # closing writes nothing more
+        except OSError as e:
+            raise self._unwritable(e) from None
+        with f:
             tries = 20
             while not _locked(f):
                 if tries := tries - 1:
                     time.sleep(0.05)  # `busy` elsewhere holds it for a moment
                     continue
                 f.seek(0)
-                holder = f.read().strip()
+                holder = f.read().decode(errors="replace").strip()
                 raise UserError(f"--workdir {self.path} is in use{f' by {holder}' if holder else ''}; wait for it, stop"
                                 " it, or use another --workdir")
-            f.truncate(0)
-            f.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            f.flush()
+            try:
+                f.truncate(0)
+                f.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            except OSError as e:
+                raise self._unwritable(e) from None
             yield
 
     def busy(self) -> bool:

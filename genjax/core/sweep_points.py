@@ -174,6 +174,7 @@ class PointRun:
         self.name = sweep.point_id(self.point)
         self.follow = Follow(self.folder.metrics_file)
         self._values = config_lib.flatten(self.config)
+        self._same = False  # a done run was found to be of this config
 
     def state(self) -> str:
         """waiting | running | done | failed | preempted.
@@ -181,7 +182,7 @@ class PointRun:
         Raises:
           UserError: the folder holds a run of another config.
         """
-        mark, _ = self.folder.state()
+        mark, _ = self._mark()
         if self.process == "running":
             return "running"
         if mark in ("done", "failed"):
@@ -192,18 +193,28 @@ class PointRun:
             return "running"
         return "failed" if broke(self.code) else "preempted"  # without any mark it was killed
 
+    def _mark(self) -> tuple[str, dict[str, Any]]:
+        try:
+            return self.folder.state()
+        except OSError:  # a run that begins took its mark away just now
+            return "running", {}
+
     def _changed(self) -> bool:
-        """Whether a done run is shorter or longer than asked for now; refuses a run of another config."""
+        """Whether a done run is shorter than asked for now; refuses a run of another config."""
+        if self._same:
+            return False
         changed = config_lib.diff(self.folder.config(), self.config)
         for key, (old, new) in changed.items():
             if not key.startswith(FREE):
                 raise UserError(f"{self.folder.path} holds a run of another config (config.{key}: {old!r} there,"
                                 f" {new!r} here); the config file has changed: use another --workdir")
-        return "train.steps" in changed
+        had, wanted = changed.get("train.steps", (0, 0))
+        self._same = isinstance(had, int) and isinstance(wanted, int) and wanted <= had  # other durations: train knows
+        return not self._same
 
     def row(self, keys: list[str]) -> Row:
         """The point as it stands, read from its folder."""
-        state, (mark, info) = self.state(), self.folder.state()
+        state, (mark, info) = self.state(), self._mark()
         metrics, live, step = info.get("metrics") or {}, {}, int(info.get("step") or 0)
         if mark != "done":
             last = self.follow.look().last
@@ -233,7 +244,7 @@ class PointRun:
     def ended(self, code: int) -> None:
         """Takes a process's exit code; a run that broke down without a mark gets one, so that it stays failed."""
         self.code, self.process = code, ""
-        mark, _ = self.folder.state()
+        mark, _ = self._mark()
         if mark == "running" and self.folder.config_file.exists():
             if self.folder.busy():  # another process has the run: ours only came too late
                 self.code = None

@@ -1,4 +1,4 @@
-"""verify-resume: proves on this machine that a config, killed and started again, ends with the bits of a run left alone.
+"""verify-resume: proves on this machine that a config, killed and started again, ends with the bits of one left alone.
 
 Every run is a process of its own, `launch.py train`, killed from outside as a cluster would.
 """
@@ -55,7 +55,7 @@ class Run:
         process.send_signal(sig)
         out, err = process.communicate()
         if process.returncode not in (0, -sig, PREEMPTED):
-            raise UserError(f"{self.folder}: the run failed with exit code {process.returncode}: {_last_line(err or out)}")
+            raise UserError(self._failure(process.returncode, err or out))
         return process.returncode != 0
 
     def finish(self) -> str:
@@ -67,17 +67,16 @@ class Run:
         process = self.start()
         out, err = process.communicate()
         if process.returncode != 0:
-            raise UserError(f"{self.folder}: the run failed with exit code {process.returncode}: {_last_line(err or out)}")
+            raise UserError(self._failure(process.returncode, err or out))
         return inspect.status(str(self.folder))["digest"]
+
+    def _failure(self, code: int, said: str) -> str:
+        lines = [line for line in said.splitlines() if line.strip()]
+        return f"{self.folder}: the run failed with exit code {code}: {lines[-1][:300] if lines else 'it said nothing'}"
 
     def losses(self) -> list[Any]:
         """Every written training row but its time."""
         return [r for r in jsonl.read(self.folder / "metrics.jsonl") if r.get("kind") == "train"]
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
 
 
 def verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: int, seed: int, workdir: str,

@@ -67,6 +67,21 @@ def wait_until(happened, what, seconds=180):
         time.sleep(0.2)
 
 
+def wait_for_end(slurm_id):
+    wait_until(lambda: not state(slurm_id), "the job ends")
+
+
+def wait_for_steps(slurm_id, *folders):
+    """Until each run has trained five steps."""
+    def there():
+        steps = [trained(f) for f in folders]
+        logs = (Path(f"{f}.log") for f in folders)
+        assert state(slurm_id), [p.read_text()[-2000:] for p in logs if p.exists()] or "ended before it began"
+        return min(steps) >= 5
+
+    wait_until(there, "it trains")
+
+
 def trained(folder):
     rows = jsonl.read(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
     return len([r for r in rows if r["kind"] == "train"])
@@ -100,11 +115,11 @@ def test_an_array_is_preempted_requeued_and_goes_on(tmp_path, root, capsys, monk
     folders = [tmp_path / "sweep" / f"p{i}" for i in range(4)]
     jobs = [job(f, f"--config.seed={i}", "--config.data.pause=0.1") for i, f in enumerate(folders)]
     array, _ = submit(capsys, jobs, partition="low", max_parallel=2, cpus_per_task=1)
-    wait_until(lambda: all(trained(f) >= 5 for f in folders[:2]), "the first two train")
+    wait_for_steps(array, *folders[:2])
     assert list(state(array).values()).count("RUNNING") == 2
     preempt()
     assert all(trained(f) < STEPS for f in folders), "preempted in the middle"
-    wait_until(lambda: not state(array), "the array ends")
+    wait_for_end(array)
     for i, f in enumerate(folders):
         found, log = status(root, f), Path(f"{f}.log").read_text()
         assert found["state"] == "done" and found["step"] == STEPS, log
@@ -118,9 +133,9 @@ def test_the_signal_before_the_time_limit_requeues(tmp_path, root, capsys, monke
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     folder = tmp_path / "run"
     slurm_id, _ = submit(capsys, [job(folder, "--config.data.pause=0.1")], partition="low", cpus_per_task=1)
-    wait_until(lambda: trained(folder) >= 5, "it trains")
+    wait_for_steps(slurm_id, folder)
     run("scancel", slurm_id, "--signal", "USR2")  # as SLURM does, --signal seconds before the limit
-    wait_until(lambda: not state(slurm_id), "it ends")
+    wait_for_end(slurm_id)
     found, log = status(root, folder), Path(f"{folder}.log").read_text()
     assert log.count("interrupted and saved") == 1 and found["state"] == "done", log
     assert found["digest"] == alone(root, tmp_path / "alone")
@@ -135,9 +150,9 @@ def test_two_tasks_are_one_run(tmp_path, root, capsys, monkeypatch):
         slurm_id, _ = submit(capsys, [job(folder, "--config.data.pause=0.1", processes=2)], partition="low",
                              processes=2, cpus_per_task=1)
         if name == "disturbed":
-            wait_until(lambda f=folder: trained(f) >= 5, "it trains")
+            wait_for_steps(slurm_id, folder)
             preempt()
-        wait_until(lambda s=slurm_id: not state(s), "it ends")
+        wait_for_end(slurm_id)
         found, log = status(root, folder), Path(f"{folder}.log").read_text()
         assert found["state"] == "done" and found["step"] == STEPS, log
         assert "on 2 x cpu" in (folder / "log.txt").read_text(), "the devices of both"
@@ -151,7 +166,7 @@ def test_a_failure_fails_the_job(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     folder = tmp_path / "run"
     slurm_id, (submitted,) = submit(capsys, [job(folder, "--config.widht=3")], partition="low", cpus_per_task=1)
-    wait_until(lambda: not state(slurm_id), "it ends")
+    wait_for_end(slurm_id)
     assert exit_of(slurm_id) == ("FAILED", "1:0")
     assert "did you mean" in Path(f"{folder}.log").read_text()
     with pytest.raises(Exception, match="exit code 2"):
@@ -162,8 +177,8 @@ def test_a_cancelled_job_saves_and_stays_cancelled(tmp_path, root, capsys, monke
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     folder = tmp_path / "run"
     slurm_id, _ = submit(capsys, [job(folder, "--config.data.pause=0.1")], partition="low", cpus_per_task=1)
-    wait_until(lambda: trained(folder) >= 5, "it trains")
+    wait_for_steps(slurm_id, folder)
     run("scancel", slurm_id)
-    wait_until(lambda: not state(slurm_id), "it ends")
+    wait_for_end(slurm_id)
     assert exit_of(slurm_id)[0] == "CANCELLED"
     assert status(root, folder)["state"] == "preempted" and trained(folder) < STEPS

@@ -249,6 +249,8 @@ def test_longer_runs_go_on_and_changed_configs_are_refused(config, tmp_path, fak
     command(capsys, config, "rates", *work)
     command(capsys, config, "rates", *work, "--config.train.steps=20")
     assert fake.started == [0.1, 0.01, 0.001] * 2
+    command(capsys, config, "rates", *work, "--config.train.steps=15")
+    assert len(fake.started) == 6, "long enough"
     config.write_text(CONFIG.replace("import get_config", "import get_config as base\n\n\ndef get_config(arg=''):\n"
                                      "    made = base(arg)\n    made.width = 24\n    return made"))
     *_, err = command(capsys, config, "rates", *work, "--config.train.steps=20", code=2)
