@@ -122,8 +122,8 @@ def _executor(jobs: Sequence[Job], options: Options):
         parameters["srun_args"] = [f"--cpus-per-task={options.cpus_per_task}"]
     name = first.name if len(jobs) == 1 else "-".join(first.folder.parent.absolute().parts[-2:])
     executor.update_parameters(
-        job_name=name, time=options.time,
-        nodes=options.nodes, ntasks_per_node=first.processes // options.nodes, array_parallelism=options.max_parallel,
+        job_name=name, time=options.time, nodes=options.nodes, ntasks_per_node=first.processes // options.nodes,
+        array_parallelism=options.max_parallel,
         stderr_to_stdout=True, setup=[f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"],
         additional_parameters={"requeue": True, **{k.replace("-", "_"): v for k, v in options.sbatch}},
         **{k: v for k, v in parameters.items() if v is not None})

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from genjax.core import config as config_lib
 from genjax.core import inspect as inspect_lib
 from genjax.core import report
+from genjax.core.checkpoint import digest
 from genjax.core.config import build, diff, experiment, finalize, flatten, load, node, override, smoke
 from genjax.core.run import RunFolder
 from genjax.core.train import train
@@ -351,8 +352,19 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("spec", CONFIGS)
-def test_every_config_trains_in_its_smoke_form(tmp_path, spec, quick_compilation):
-    out = train(smoke(load(spec)), str(tmp_path / "run"), quiet=True)
-    assert out.step == 2 and (tmp_path / "run" / "DONE").exists()
-    assert list((tmp_path / "run" / "samples").glob("*.png"))
+# Two networks, two optimisers with schedules, an adaptive scalar: as GANs have them.
+TOYS = {f"tests/core/toy_config.py:task={t}": ("train.steps=7", "optimizer.schedule=cosine", "optimizer.warmup_steps=2",
+                                              "optimizer.decay_steps=9") for t in ("ToyTask", "ToyAdversarial")}
+
+
+@pytest.mark.parametrize("spec", [*CONFIGS, *TOYS])
+def test_every_config_trains_in_its_smoke_form_and_resumes_exactly(tmp_path, spec, quick_compilation):
+    def config(*more):
+        return override(smoke(load(spec)), [*TOYS.get(spec, ()), *more])
+
+    out = train(config(), str(tmp_path / "run"), quiet=True)
+    assert out.step == config().train.steps and (tmp_path / "run" / "DONE").exists()
+    assert list((tmp_path / "run" / "samples").glob("*.png")) or "ToyAdversarial" in spec
+    train(config(f"train.steps={out.step // 2}"), str(tmp_path / "cut"), quiet=True)
+    again = train(config(), str(tmp_path / "cut"), quiet=True)
+    assert digest(again.state) == digest(out.state) and again.metrics == out.metrics
