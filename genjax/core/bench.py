@@ -15,6 +15,8 @@ from genjax.core import config as config_lib
 from genjax.core import inspect
 from genjax.errors import UserError, unknown
 
+COLUMNS = ("case", "unit", "genjax", "peer", "peer_name", "ratio", "device")
+
 
 @dataclasses.dataclass
 class Bench:
@@ -37,7 +39,8 @@ class Bench:
           items: how many items one call makes.
 
         Returns:
-          The row: `{case, unit, genjax, peer, peer_name, ratio, device}`; ratio above 1 where genjax is faster.
+          The row: `{case, unit, genjax, peer, peer_name, ratio, device}`; ratio above 1 where genjax is faster. A
+          benchmark may add numbers of its own to it (bytes, overheads): they are printed by their names.
         """
         calls = {"genjax": ours} | ({"peer": peer} if peer is not None else {})
         times: dict[str, list[float]] = {k: [] for k in calls}
@@ -87,5 +90,7 @@ def text(rows: list[dict[str, Any]]) -> str:
         peer = f"{r['peer']:10.1f}" if r["peer"] is not None else f"{'-':>10}"
         ratio = f"{r['ratio']:5.2f}" if r["ratio"] is not None else "    -"
         lines.append(f"{r['case']:{wide}}  {r['genjax']:10.1f}  {peer}  {ratio}  {r['unit']}  {r['peer_name']}")
+        more = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.3g}" for k, v in r.items() if k not in COLUMNS]
+        lines += ["  " + ", ".join(more)] if more else []
     lines.append(f"device: {rows[0]['device']}; ratio above 1: genjax is faster")
     return "\n".join(lines)

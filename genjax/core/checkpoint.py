@@ -6,6 +6,7 @@ and is readable without the code that wrote it.
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
@@ -20,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import future, type_handlers
 
 from genjax.core import distributed
 from genjax.core.sharding import path_str
@@ -45,7 +47,7 @@ def digest(tree: Any) -> str:
     for name, x in sorted(flat(tree).items()):
         x = np.asarray(x)
         h.update(f"{name} {x.dtype} {x.shape};".encode())
-        h.update(np.ascontiguousarray(x).tobytes())
+        h.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8))  # a view: no copy, and no other thread waits
     return h.hexdigest()
 
 
@@ -54,13 +56,50 @@ def _here(tree: Any) -> bool:
     return all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree))
 
 
+class _Meta(ocp.JsonCheckpointHandler):
+    """JSON beside the arrays: their layout and digest. The thread that writes computes the digest, not the loop's; the
+    checkpoint counts as finished only when both are there."""
+
+    async def async_save(self, directory, item=None, args=None):
+        """What Orbax waits for before it gives the checkpoint its name."""
+        return [future.CommitFutureAwaitingContractedSignals(self._write(directory, args.state), name="meta")]
+
+    async def _write(self, directory, state):
+        if distributed.main():
+            meta = {"layout": layout(state), "digest": digest(state) if _here(state) else None}
+            (directory / "metadata").write_text(json.dumps(meta))
+
+
+@ocp.args.register_with_handler(_Meta, for_save=True)
+@dataclasses.dataclass
+class _MetaSave(ocp.args.CheckpointArgs):
+    state: Any
+
+
+@ocp.args.register_with_handler(_Meta, for_restore=True)
+@dataclasses.dataclass
+class _MetaRestore(ocp.args.CheckpointArgs):
+    pass
+
+
+def _handlers() -> dict[str, Any]:
+    """How the parts of a checkpoint are written, cheaply: what the writing takes from the cores, a step on them lacks.
+    Floats hardly compress, and restoring asks for shardings of its own."""
+    leaves = type_handlers.create_type_handler_registry(
+        (jax.Array, type_handlers.ArrayHandler(enable_write_sharding_file=False)),
+        (np.ndarray, type_handlers.NumpyHandler()))
+    return {"state": ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=leaves),
+            "meta": _Meta()}
+
+
 class Checkpoints:
     """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
 
     def __init__(self, folder: Path, keep: int = 2):
-        self.folder = Path(folder)
+        self.folder, self._keep = Path(folder), keep
         self._manager = ocp.CheckpointManager(
             self.folder.resolve(),
+            item_handlers=_handlers(),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None,
                 cleanup_tmp_directories=True),  # a killed run leaves half a checkpoint behind
@@ -77,9 +116,12 @@ class Checkpoints:
             return
         # On the CPU the host view aliases the device buffer, which the next step donates: copy first.
         state = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, state)
-        meta = {"layout": layout(state), "digest": digest(state) if _here(state) else None}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=_MetaSave(state))
         with self._writing():
+            if distributed.main():  # where it cannot make this folder, Orbax leaves threads that wait 300 s for it
+                probe = self.folder / f"{step}.orbax-checkpoint-tmp"
+                probe.mkdir(exist_ok=True)
+                probe.rmdir()
             self._manager.save(step, args=args)
 
     def restore(self, abstract: Any) -> Any | None:
@@ -98,8 +140,10 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as e:  # whatever the storage layer raises on damaged files
-                reason = (str(e).strip() or type(e).__name__).split("\n")[0][:200]
+                reason = (str(e).strip() or type(e).__name__).split("\n")[0].split(". See full ")[0][:200]
             if distributed.agree(found is not None):
+                for old in self.steps()[:-self._keep]:  # a kill came between a save and the deletion that follows it
+                    self._manager.delete(old)
                 # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
                 return jax.tree.map(lambda x: x.copy(), found)
             log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
@@ -112,12 +156,12 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract: Any) -> Any:
-        saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        saved = self._manager.restore(step, args=ocp.args.Composite(meta=_MetaRestore()))["meta"]
         wanted = layout(abstract)
         if saved["layout"] != wanted:
             raise UserError(self._mismatch(saved["layout"], wanted))
-        found = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        args = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
+        found = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         if int(found.step) != step:
             raise ValueError(f"holds step {int(found.step)}")
         # The storage layer does not notice changed bytes in large arrays.
@@ -144,12 +188,15 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as e:
-            reason = next((text for text in (os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EACCES,
-                                                                      errno.EROFS, errno.EIO)) if text in str(e)), None)
+            fixes = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EACCES: "make it writable",
+                     errno.EPERM: "make it writable", errno.EROFS: "make it writable", errno.EIO: "see to the disk"}
+            known = {os.strerror(number): fix for number, fix in fixes.items()}
+            known["timed out"] = "see whether the disk is slow or the clock leapt"  # Orbax's own limits
+            reason = next((text for text in known if text in str(e)), None)
             if reason is None:
                 raise
-            raise UserError(f"cannot write a checkpoint in {self.folder}: {reason}; make room and run the same command"
-                            " again to go on from the last whole one") from None
+            raise UserError(f"cannot write a checkpoint in {self.folder}: {reason}; {known[reason]} and run the same"
+                            " command again to go on from the last whole one") from None
 
     def close(self) -> None:
         """Waits for the last save and closes."""

@@ -208,7 +208,7 @@ def finish(target: Target, options: Options, args: argparse.Namespace, rows_now:
     if stopped:
         print(f"{stopped} ({counts(rows)}); run the same command again to go on", file=sys.stderr)
         return PREEMPTED, found
-    if options.on != "local":
+    if options.on != "local" and started:
         print(f"{started} points handed over to {options.on}; the same command with --status shows how they stand",
               file=sys.stderr)
         return 0, found
@@ -226,7 +226,7 @@ def finish(target: Target, options: Options, args: argparse.Namespace, rows_now:
         reason = "" if args.retry_failed else "; --retry-failed runs failed points again"
         print(f"{counts(rows)}{reason}", file=sys.stderr)
         return 1, found
-    if states & {"preempted", "waiting"}:
+    if states & {"preempted", "waiting"} and options.on == "local":
         print(f"{counts(rows)}; run the same command again to go on", file=sys.stderr)
         return PREEMPTED, found
     return 0, found

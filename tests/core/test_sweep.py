@@ -384,8 +384,8 @@ def test_what_waits_in_slurms_queue_is_not_submitted_twice(config, tmp_path, cap
     work = ("--workdir", tmp_path / "sweep", "--on", "slurm")
     *_, err = command(capsys, config, "rates", *work)
     assert "3 points handed over to slurm" in err and len(submitted[0]) == 3
-    command(capsys, config, "rates", *work)
-    assert len(submitted) == 1
+    _, out, _ = command(capsys, config, "rates", *work)
+    assert len(submitted) == 1 and out.count("waiting") == 3
     squeue.write_text("#!/bin/sh\nprintf '7_0\\n7_2\\n'\n")
     command(capsys, config, "rates", *work)
     assert submitted[1] == [submitted[0][1]], "the second left the queue without a run"
