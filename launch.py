@@ -303,7 +303,7 @@ def _too_large(error: Exception) -> str | None:
     return f"does not fit into memory ({text[:200] or 'no more left'}); lower config.data.size or the batch"
 
 
-def main(argv: list[str] | None = None) -> int:
+def one_line(argv: list[str] | None = None) -> int:
     """Parses, runs, and turns what the user can mend into one line and exit code 2."""
     sys.path.insert(0, str(ROOT))
     from genjax.core import launchers
@@ -345,22 +345,30 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    return 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`one_line`, and an end for one of several processes that does not wait for the others."""
+    lost, code = None, 1
+    try:
+        code = one_line(argv)
     except Exception as e:
         from genjax.core import distributed, train
 
-        if not isinstance(e, distributed.PeerLost):
-            if distributed.several():
-                traceback.print_exc()
-                distributed.leave(1)
+        if isinstance(e, distributed.PeerLost):
+            print(f"error: another process of this run is gone ({e}); start all of them again to go on from the newest"
+                  " checkpoint", file=sys.stderr)
+            code = lost = train.PREEMPTED_EXIT
+        elif not distributed.joined():
             raise
-        print(f"error: another process of this run is gone ({e}); start all of them again to go on from the newest"
-              " checkpoint", file=sys.stderr)
-        distributed.leave(train.PREEMPTED_EXIT)
-    if "genjax.core.distributed" in sys.modules:
+        else:
+            traceback.print_exc()
+    if (lost or code not in (0, 75)) and "genjax.core.distributed" in sys.modules:
         from genjax.core import distributed
 
-        distributed.leave(2)
-    return 2
+        distributed.leave(code)
+    return code
 
 
 def _in_background(report):

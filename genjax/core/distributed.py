@@ -90,6 +90,14 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
+def joined() -> bool:
+    """`several`, also where jax found no backend to ask."""
+    try:
+        return several()
+    except RuntimeError:
+        return False
+
+
 def main() -> bool:
     """Whether this process writes (process 0)."""
     return jax.process_index() == 0
@@ -154,11 +162,7 @@ def from_main(call: Any) -> Any:
 
 def leave(code: int) -> None:
     """Ends this process, without jax's farewell to the others, who may not come, if it is one of several."""
-    try:
-        here = several()
-    except RuntimeError:  # no backend: that is the error
-        return
-    if here:
+    if joined():
         LEAVING.set()
         time.sleep(2 if main() else 0)  # when it ends, jax aborts the others, who may be about to say why they end
         sys.stdout.flush()

@@ -125,6 +125,14 @@ def test_where_all_fail_each_says_why(root, tmp_path):
     assert codes == [2, 2] and all("the loss is nan at step 3" in s for s in said)
 
 
+def test_one_crashes_and_nobody_waits(root, tmp_path):
+    began = time.time()
+    these = Processes(root, tmp_path / "run", 2, "--config.data.crash=8")
+    said = [p.communicate(timeout=120)[1] for p in these.all]
+    assert [p.returncode for p in these.all] == [PREEMPTED_EXIT, 1] and time.time() - began < 60
+    assert "process 1 of this run is gone" in said[0] and "a mistake in this process alone" in said[1]
+
+
 def test_where_process_0_cannot_begin_nobody_waits(root, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     codes, said = Processes(root, tmp_path / "file", 2).end()

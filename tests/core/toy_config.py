@@ -14,15 +14,18 @@ from tests.core.toy import ToyData
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlowData(ToyData):
-    """The toy's data; batches from `slow_from` on take `pause` seconds."""
+    """The toy's data; batches from `slow_from` on take `pause` seconds; the last process fails at batch `crash`."""
 
     pause: float = 0.0
     slow_from: int = 0
+    crash: int = -1
 
     def batch(self, i, lo=None, hi=None):
         """As ToyData's."""
         if i >= self.slow_from:
             time.sleep(self.pause)
+        if i == self.crash and jax.process_index() == jax.process_count() - 1:
+            raise RuntimeError("a mistake in this process alone")
         if jax.process_index() > 0:  # process 0 draws previews too
             assert hi is not None and hi - lo < self.batch_size, "a process asked for rows that are not its own"
         return super().batch(i, lo, hi)
