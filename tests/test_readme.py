@@ -25,7 +25,7 @@ def smoke_form(command: str) -> list[str]:
     if words[0] == "sweep":
         return [*words, "--smoke", "--dry-run"]
     if words[0] == "verify-resume":
-        return [*words, "--smoke", "--steps=4", "--kills=1"]
+        return [*words, "--smoke", "--steps=4", "--kills=0"]
     if words[0] == "train":
         return [*words, "--smoke", "--config.train.steps=2", "--quiet"]
     if words[0] in ("plan", "bench"):

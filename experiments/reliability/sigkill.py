@@ -42,9 +42,9 @@ class Moment:
 def moments(index: int, count: int) -> list[Moment]:
     """The moments at which run `index` is killed: the first is early, the last late, the steps spread over the run."""
     rng = random.Random(f"{SEED} {index}")
-    middle = rng.choices(("save", "between", "step", "start"), (4, 3, 2, 1), k=max(0, count - 2))
+    middle = rng.choices(("save", "between", "step", "start"), (3, 2, 3, 2), k=max(0, count - 2))
     late = rng.choice(("end", "end", "save", "between"))
-    whats = [rng.choice(("folder", "config", "start")), *middle, late][:count]
+    whats = [rng.choice(("folder", "config", "start", "step")), *middle, late][:count]
     return [Moment(what, int(_short.STEPS * (i + rng.random()) / count), rng.uniform(0, DELAYS[what]))
             for i, what in enumerate(whats)]
 
@@ -123,6 +123,7 @@ def disturbed(run: Run, aims: list[Moment], expected: Callable[[], dict[str, Any
 
 def run(fig: FigureRun) -> None:
     """Kills the runs, compares their ends, and draws where the kills fell."""
+    fig.note(__doc__.partition("\n\n")[2])
     wanted = fig.by_scale(3, 30, 100)
     (fig.workdir / "runs").mkdir(exist_ok=True)
     journal = _short.Journal(fig.workdir / "kills.jsonl")
@@ -157,7 +158,7 @@ def report(fig: FigureRun, rows: list[dict[str, Any]], done: int, wanted: int) -
             source="read after every kill; no checkpoint set aside")
     kills = [k for r in rows for k in r["kills"]]
     wide = _short.SAVE_EVERY
-    bins = {f"{lo}" if lo == _short.STEPS else f"{lo} to {lo + wide - 1}": lo
+    bins = {f"steps {lo} to {lo + wide - 1}" if lo < _short.STEPS else f"all {lo} steps": lo
             for lo in range(0, _short.STEPS + 1, wide)}
     found = Counter((k["step"] // wide * wide, k["phase"]) for k in kills)
     fig.picture("kills", bars({name: {p: found[lo, p] or float("nan") for p in PHASES} for name, lo in bins.items()},
