@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ def _handlers() -> dict[str, Any]:
             "meta": _Meta()}
 
 
+def _silence_dropped_reads() -> None:
+    """A damaged array makes Orbax drop the reads of all others, each of which would say so in hundreds of lines."""
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        code = getattr(found.object, "cr_code", None)
+        if code is None or "orbax" not in code.co_filename:
+            before(found)
+
+    if "_silence_dropped_reads" not in getattr(before, "__qualname__", ""):
+        sys.unraisablehook = hook
+
+
 class Checkpoints:
     """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
 
@@ -133,6 +147,7 @@ class Checkpoints:
           UserError: the checkpoint holds another architecture, or none is readable.
         """
         steps = self.steps()[::-1]
+        _silence_dropped_reads()
         for step in steps:
             found, reason = None, "another process could not read it"
             try:
