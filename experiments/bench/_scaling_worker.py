@@ -3,7 +3,8 @@
     JAX_NUM_CPU_DEVICES=4 python -m experiments.bench._scaling_worker '{"devices": 4, "rule": "fsdp"}'
 
 It says a line of JSON when it is ready (bytes per device), and one more whenever it has done what a line read asks for:
-a step, or, with a "workdir", a stretch of steps of a real run there.
+a step, or, with a "workdir", a stretch of steps of a real run there; then it says what part of the time the loop's
+thread has spent in saving and logging so far.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,46 @@ from ml_collections import ConfigDict
 
 from genjax.core import backend
 from genjax.core import config as config_lib
+from genjax.core.checkpoint import Checkpoints
 from genjax.core.config import experiment, node
 from genjax.core.experiment import Programs
+from genjax.core.record import Recorder
 from genjax.core.task import LossTask
 from genjax.core.train import train
 
 HERE = "experiments.bench._scaling_worker"  # __name__ is another where this is the program
+
+
+@dataclasses.dataclass
+class Held:
+    """How long the loop's thread was held up by the methods given to `watch`, of the time since the first stretch."""
+
+    seconds: float = 0.0
+    began: float | None = None
+
+    def watch(self, owner: type, name: str) -> None:
+        """Times every call of `owner.name`."""
+        method = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+    def percent(self) -> float:
+        """Counted from the first call on, which comes after compilation."""
+        now = time.perf_counter()
+        if self.began is None:
+            self.seconds, self.began = 0.0, now
+            return 0.0
+        return 100 * self.seconds / (now - self.began)
+
+
+HELD = Held()
 
 
 def say(what: Any) -> bool:
@@ -66,7 +102,7 @@ class Noise:
         """x [B,width/2]."""
         if self.stretch and i % self.stretch == self.stretch // 2:
             jax.block_until_ready(jax.live_arrays())  # the step before is on its way
-            if not say("done"):
+            if not say({"loop_held_percent": HELD.percent()}):
                 signal.raise_signal(signal.SIGTERM)  # the run saves and ends
         x = np.random.default_rng(i).standard_normal(self.element_spec["x"].shape, np.float32)
         return {"x": x[lo:hi]}
@@ -130,7 +166,7 @@ def steps(settings: ConfigDict) -> None:
 @contextlib.contextmanager
 def worker(devices: int = 1, **settings: Any) -> Iterator[tuple[Callable[[], None], Any]]:
     """A process with `devices` devices that measures `config(devices, ...)`, or a run of it in `workdir`: a function
-    that makes it go on and waits, and what it said when it was ready."""
+    that makes it go on, waits and returns what it says, and what it said when it was ready."""
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     argv = [sys.executable, "-m", HERE, json.dumps({"devices": devices, **settings})]
     with subprocess.Popen(argv, env=env, text=True, cwd=Path(__file__).resolve().parents[2], stdin=subprocess.PIPE,
@@ -144,7 +180,7 @@ def worker(devices: int = 1, **settings: Any) -> Iterator[tuple[Callable[[], Non
         def call():
             process.stdin.write("go\n")
             process.stdin.flush()
-            heard()
+            return heard()
 
         yield call, heard()
 
@@ -158,6 +194,10 @@ def main(text: str) -> None:
     if workdir is None:
         steps(config(**settings))
     else:
+        from experiments.bench import _scaling_worker as here  # the config builds from it, not from this __main__
+
+        here.HELD.watch(Checkpoints, "save")
+        here.HELD.watch(Recorder, "steps")
         train(config(**settings), workdir, quiet=True)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks: genjax and its peer in one process, pair by pair, medians.
+"""Benchmarks: genjax and its peer in one run, pair by pair: medians, and the median of the pairs' ratios.
 
 A benchmark is a file under experiments/bench/ with a docstring and `run(bench)`.
 """
@@ -39,8 +39,9 @@ class Bench:
           items: how many items one call makes.
 
         Returns:
-          The row: `{case, unit, genjax, peer, peer_name, ratio, device}`; ratio above 1 where genjax is faster. A
-          benchmark may add numbers of its own to it (bytes, overheads): they are printed by their names.
+          The row: `{case, unit, genjax, peer, peer_name, ratio, device}`; the ratio, above 1 where genjax is faster,
+          is the median over the pairs: a machine that slows down for a while slows down both of a pair. A benchmark
+          may add numbers of its own to the row (bytes, overheads): they are printed by their names.
         """
         calls = {"genjax": ours} | ({"peer": peer} if peer is not None else {})
         times: dict[str, list[float]] = {k: [] for k in calls}
@@ -55,7 +56,8 @@ class Bench:
         value = (lambda s: items / s) if unit.endswith("/s") else (lambda s: 1000 * s)
         row = {"case": case, "unit": unit, "genjax": value(seconds["genjax"]),
                "peer": value(seconds["peer"]) if peer is not None else None, "peer_name": peer_name,
-               "ratio": seconds["peer"] / seconds["genjax"] if peer is not None else None,
+               "ratio": statistics.median(p / o for p, o in zip(times["peer"], times["genjax"], strict=True))
+               if peer is not None else None,
                "device": device()}
         self.rows.append(row)
         return row

@@ -252,13 +252,13 @@ def load_module(path: Path) -> types.ModuleType:
     """Imports a Python file by path; a mistake in it is a one-line error."""
     spec = importlib.util.spec_from_file_location("genjax_file_" + path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    with _mistakes_in(path):
+    with mistakes_in(path):
         spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _mistakes_in(path: Path) -> Iterator[None]:
+def mistakes_in(path: Path) -> Iterator[None]:
     """Turns what the file's own lines raise into one line; what genjax raises keeps its traceback."""
     try:
         yield
@@ -286,7 +286,7 @@ def load(spec: str, overrides: typing.Iterable[str] = ()) -> ConfigDict:
         inspect.signature(module.get_config).bind(arg)
     except (AttributeError, TypeError):
         raise UserError(f"{path} defines no get_config(arg)") from None
-    with _mistakes_in(path):
+    with mistakes_in(path):
         config = module.get_config(arg)
     return override(finalize(config), overrides)
 

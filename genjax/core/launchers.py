@@ -307,7 +307,7 @@ class _Running:
 
 
 @contextlib.contextmanager
-def _remembering(got: list[int]) -> Iterator[None]:
+def remembering(got: list[int]) -> Iterator[None]:
     """SIGTERM and SIGINT are noted in `got` instead of ending this process."""
     old = {}
     if threading.current_thread() is threading.main_thread():
@@ -325,7 +325,7 @@ def _local(jobs: Sequence[Job], options: Options, tick: Tick | None, shown: bool
     waiting, running, codes = deque(jobs), {}, {}
     got: list[int] = []
     handed_on, told = 0, -math.inf
-    with _remembering(got):
+    with remembering(got):
         try:
             while running or (waiting and not got):
                 while waiting and len(running) < options.max_parallel and not got:

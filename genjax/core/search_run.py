@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from genjax.core import sweep
+from genjax.core import launchers, sweep
 from genjax.core.experiment import to_steps
 from genjax.core.launchers import PREEMPTED, Options, launch
 from genjax.core.search import Search
 from genjax.core.sweep_points import PointRun, Target, default_workdir
-from genjax.core.sweep_run import alone, choose, finish, print_table, remembering
+from genjax.core.sweep_run import alone, choose, finish, print_table
 from genjax.core.sweep_table import LiveTable, Row
 from genjax.errors import UserError, unknown
 
@@ -154,7 +154,8 @@ class Seeker:
         from genjax.core.train import Preempted
 
         started = 0
-        with remembering() as got, ThreadPoolExecutor(self.options.max_parallel) as pool:
+        got: list[int] = []
+        with launchers.remembering(got), ThreadPoolExecutor(self.options.max_parallel) as pool:
             try:
                 self.take_up()
                 while True:

@@ -145,7 +145,7 @@ def find(spec: str, name: str) -> sweep.Sweep | Search:
             raise UserError(f"{path} offers no sweep; define sweep_{name}() in it")
         raise unknown("sweep", name, found)
     key, function = found[name]
-    with config_lib._mistakes_in(path):
+    with config_lib.mistakes_in(path):
         made = function()
     if key.startswith("search_"):
         if not isinstance(made, Search):

@@ -11,7 +11,6 @@ import json
 import logging
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -54,18 +53,6 @@ def alone(workdir: Path) -> Iterator[None]:
         except OSError as e:  # a file system without locks
             log.warning("cannot lock %s (%s): start no second sweep there", workdir, e.strerror or e)
         yield
-
-
-@contextlib.contextmanager
-def remembering() -> Iterator[list[int]]:
-    """Yields the list of SIGTERMs and SIGINTs that have come since, which then end nothing by themselves."""
-    got: list[int] = []
-    old = {s: signal.signal(s, lambda sig, frame: got.append(sig)) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield got
-    finally:
-        for sig, handler in old.items():
-            signal.signal(sig, handler)
 
 
 def _submitted(workdir: Path) -> set[str]:
@@ -150,7 +137,8 @@ class Board:
     def _wait(self, runs: list[PointRun]) -> None:
         from genjax.core.train import Preempted
 
-        with remembering() as got:
+        got: list[int] = []
+        with launchers.remembering(got):
             while any(run.folder.busy() for run in runs):
                 if got:
                     raise Preempted(f"interrupted while {len(runs)} points of an earlier sweep run on")

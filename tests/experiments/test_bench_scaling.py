@@ -31,7 +31,8 @@ def test_rows(rows):
     assert [r["unit"] for r in rows] == ["ms"] * 3 + ["steps/s"] * 2
     assert [r["peer"] is None for r in rows] == [True] + [False] * 4
     for row in rows[3:]:
-        assert row["overhead_percent"] == pytest.approx(100 * (row["peer"] / row["genjax"] - 1))
+        assert row["overhead_percent"] == pytest.approx(100 * (1 / row["ratio"] - 1))
+        assert 0 < row["loop_held_percent"] < 100
 
 
 def test_bytes_against_devices(rows):
@@ -55,9 +56,9 @@ def test_a_worker_that_fails_is_an_error():
 def test_a_stretch_is_as_many_steps_and_the_run_ends_with_the_benchmark(tmp_path):
     with _scaling_worker.worker(1, workdir=str(tmp_path), stretch=4, steps=10**9, save_every=4, log_every=1, rows=8,
                                 width=128) as (stretch, ready):
-        assert ready == "done"
+        assert ready == {"loop_held_percent": 0.0}
         for _ in range(3):
-            stretch()
+            assert 0 < stretch()["loop_held_percent"] < 100
     written = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert written == list(range(4 // 2 + 3 * 4 + 1))
     assert json.loads((tmp_path / "PREEMPTED").read_text())["step"] == len(written), "saved, as a real run"

@@ -1,0 +1,109 @@
+"""The real images a metric compares with: which ones, in which order, at which size, without augmentation."""
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data import images
+from genjax.data.sources import Source, open_source
+from genjax.errors import UserError
+from genjax.metrics.statistics import to_uint8
+
+ORDER_SEED = 0  # of the choice among more images than are asked for: the same for everybody
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reals:
+    """n images of a data source, brought to the generator's size; never mirrored, never cut at random.
+
+    Of a source with more than n images a fixed random choice is taken (sources are often sorted by class).
+
+    Attributes:
+      source: a `Source`, or its spec for `open_source`.
+      split: for a spec: its split; for a `Source` only a part of the name.
+      n: how many images; 0 = all.
+      image_size, channels: as for `genjax.data.pipeline.Pipeline`.
+      crop: side of a square cut from the middle before `image_size`; 0 = none.
+
+    Raises:
+      UserError: more images asked for than there are.
+    """
+
+    source: str | Source
+    split: str = "train"
+    n: int = 0
+    image_size: int = 0
+    channels: int = 0
+    crop: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", open_source(self.source, self.split))
+        if not 0 <= self.n <= len(self.source):
+            raise UserError(f"n_real={self.n} of {self.source.name}, which has {len(self.source)} images; use at most"
+                            " that, or 0 for all")
+        if self.n == 0:
+            object.__setattr__(self, "n", len(self.source))
+
+    @classmethod
+    def of_pipeline(cls, pipeline: Any, n: int = 0, split: str = "train") -> "Reals":
+        """What a training pipeline draws from, before its random crops (the middle instead), mirroring and order."""
+        return cls(pipeline.source, split, n, pipeline.image_size, pipeline.channels, pipeline.random_crop)
+
+    @property
+    def name(self) -> str:
+        """Source and split without folders, e.g. "idx:mnist train, 32 pixels": the same on every machine."""
+        kind, colon, rest = self.source.name.partition(":")
+        base = kind + colon + Path(rest).name if colon else kind
+        sizes = [f"{self.crop} cut" if self.crop else "", f"{self.image_size} pixels" if self.image_size else "",
+                 f"{self.channels} channels" if self.channels else ""]
+        return ", ".join(filter(None, [f"{base} {self.split}", *sizes]))
+
+    def indices(self) -> np.ndarray:
+        """Which images of the source, ascending."""
+        total = len(self.source)
+        if self.n == total:
+            return np.arange(total)
+        return np.sort(np.random.default_rng(ORDER_SEED).permutation(total)[: self.n])
+
+    def image(self, i: int) -> np.ndarray:
+        """Image i of the source as the metric sees it, uint8 [H,W,C]."""
+        x = self.source[int(i)]["image"]
+        if self.channels:
+            x = images.to_channels(x, self.channels)
+        if self.crop:
+            x = images.center_crop(x, size=self.crop)
+        if self.image_size:
+            x = images.square(x, self.image_size)
+        return to_uint8(x, (0, 1))
+
+    def batches(self, size: int = 256) -> Iterator[np.ndarray]:
+        """All n images, uint8 [<= size,H,W,C]."""
+        order = self.indices()
+        for first in range(0, len(order), size):
+            rows = [self.image(i) for i in order[first : first + size]]
+            shapes = {x.shape for x in rows}
+            if len(shapes) > 1:
+                raise UserError(f"{self.source.name} has pictures of shapes {sorted(shapes)[0]} and"
+                                f" {sorted(shapes)[-1]}; set image_size (or channels)")
+            yield np.stack(rows)
+
+    def take(self, n: int) -> "Reals":
+        """The same with another n."""
+        other = copy.copy(self)
+        object.__setattr__(other, "n", n)
+        other.__post_init__()
+        return other
+
+    def probe(self, n: int = 16) -> str:
+        """A digest of a few images: tells a changed source from an unchanged one without reading all of it."""
+        digest = hashlib.sha256()
+        for i in self.indices()[np.linspace(0, self.n - 1, min(n, self.n)).astype(int)]:
+            x = self.image(i)
+            digest.update(str(x.shape).encode() + np.ascontiguousarray(x).tobytes())
+        return digest.hexdigest()[:16]
