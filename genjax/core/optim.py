@@ -51,14 +51,18 @@ def _clipped(tx, clip_norm, clip_value):
 
 
 def adam(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-         weight_decay: float = 0.0, schedule: Schedule = "constant", warmup_steps: int = 0, decay_steps: int = 0,
-         end_factor: float = 0.0, clip_norm: float = 0.0, clip_value: float = 0.0) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015); with `weight_decay` > 0 AdamW (decoupled decay). Clipping is off at 0."""
+         weight_decay: float = 0.0, l2: float = 0.0, schedule: Schedule = "constant", warmup_steps: int = 0,
+         decay_steps: int = 0, end_factor: float = 0.0, clip_norm: float = 0.0,
+         clip_value: float = 0.0) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015); with `weight_decay` > 0 AdamW (decoupled decay), with `l2` > 0 l2 * parameter is added
+    to the gradient (PyTorch's and Theano's weight decay). Clipping is off at 0."""
     rate = _rate(learning_rate, schedule, warmup_steps, decay_steps, end_factor)
     if weight_decay > 0:
         tx = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
     else:
         tx = optax.adam(rate, b1=b1, b2=b2, eps=eps)
+    if l2 > 0:
+        tx = optax.chain(optax.add_decayed_weights(l2), tx)
     return _clipped(tx, clip_norm, clip_value)
 
 

@@ -214,7 +214,7 @@ def conv2d(x, w, *, stride=1, padding="SAME", pad_mode="zero"):
     return _f(g, x, w)
 
 
-def conv_transpose2d(x, w, *, stride=2, padding=1):
+def conv_transpose2d(x, w, *, stride=2, padding=1, output_padding=0):
     """Transposed convolution with the semantics of torch's ConvTranspose2d: every pixel paints a K x L stamp.
 
     It is the data gradient D of a convolution with this stride and padding; torch's weight [I,O,K,L] becomes
@@ -224,14 +224,22 @@ def conv_transpose2d(x, w, *, stride=2, padding=1):
       x: [N,H,W,I].
       w: [K,L,I,O], same dtype.
       stride: s >= 1.
-      padding: p, the rows and columns cut from every side of the painted image.
+      padding: p, the rows and columns cut from every side of the painted image, or ((t,b),(l,r)). A 5x5 kernel that
+        doubles: ((1,2),(1,2)) is TensorFlow's "SAME"; 2 with output_padding 1 is Theano's half padding.
+      output_padding: rows and columns less to cut at the bottom and on the right.
 
     Returns:
-      [N, (H-1) s - 2p + K, (W-1) s - 2p + L, O].
+      [N, (H-1) s - t - b + K + output_padding, (W-1) s - l - r + L + output_padding, O].
+
+    Raises:
+      UserError: shapes, dtypes or padding that do not fit.
     """
     _check(x, w, "conv_transpose2d")
-    image = tuple((n - 1) * stride - 2 * padding + k for n, k in zip(x.shape[1:3], w.shape[:2], strict=True))
+    pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else tuple((int(lo), int(hi)) for lo, hi in padding)
+    if not 0 <= output_padding < stride:
+        raise UserError(f"conv_transpose2d: output_padding {output_padding} must lie in 0..stride - 1 = {stride - 1}")
+    image = tuple((n - 1) * stride - lo - hi + k + output_padding
+                  for n, k, (lo, hi) in zip(x.shape[1:3], w.shape[:2], pads, strict=True))
     if min(image) < 1:
         raise UserError(f"conv_transpose2d: padding {padding} cuts the whole {w.shape[0]}x{w.shape[1]} stamp away")
-    g = Geometry(int(stride), ((padding, padding), (padding, padding)), image, w.shape[:2])
-    return _d(g, x, w.swapaxes(2, 3))
+    return _d(Geometry(int(stride), pads, image, w.shape[:2]), x, w.swapaxes(2, 3))

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def _moments(x):
-    """Mean and biased variance of x[...,C] over all axes but the last, in float32 or wider."""
+def moments(x):
+    """Mean [C] and biased variance [C] of x[...,C] over all axes but the last, in float32 or wider."""
     axes = tuple(range(x.ndim - 1))
     wide = jnp.promote_types(x.dtype, jnp.float32)
     some = x[:, ::16] if x.ndim > 2 else x[::16]
@@ -30,7 +30,7 @@ def _moments(x):
 
 
 def _forward(slope, eps, x, scale, bias):
-    mean, var = _moments(x)
+    mean, var = moments(x)
     inv = lax.rsqrt(var + eps)
     z = (x.astype(mean.dtype) - mean) * (inv * scale) + bias
     y = z if slope == 1 else jnp.where(z >= 0, z, slope * z)

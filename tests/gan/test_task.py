@@ -1,0 +1,151 @@
+"""Adversarial training: a step against the same step written out, turns, lazy penalties, labels, samples."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.errors import UserError
+from genjax.losses import adversarial as losses
+from tests.gan.tiny import SPEC, batch, task
+
+KEY = jax.random.key(3)
+
+
+def run(t, steps=1, state=None):
+    """The state and metrics after some steps."""
+    state = t.init(jax.random.key(0), SPEC) if state is None else state
+    step = jax.jit(t.step)
+    for i in range(steps):
+        state, metrics = step(state, batch(i), jax.random.fold_in(KEY, i))
+    return state, metrics
+
+
+def same(a, b, **kwargs):
+    return all(np.allclose(x, y, **kwargs) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_a_step_is_the_discriminators_then_the_generators():
+    """Written out with plain gradients, the generator against the discriminator that has just moved."""
+    t = task(share_latents=True)
+    old = t.init(jax.random.key(0), SPEC)
+    new, metrics = run(t)
+    z = t._latents(jax.random.split(jax.random.fold_in(KEY, 0), 4)[0], 4)
+    real, params, extra = batch()["image"], old.params, old.extra["generator"]
+
+    def fake(g):
+        return t.generator.apply({"params": g, **extra}, z, mutable=["batch_stats"])
+
+    def d_loss(d):
+        on = functools.partial(t.discriminator.apply, {"params": d})
+        return losses.discriminator_loss("non_saturating", on(real), on(fake(params["generator"])[0]))
+
+    loss, grads = jax.value_and_grad(d_loss)(params["discriminator"])
+    d = jax.tree.map(lambda p, g: p - 0.2 * g, params["discriminator"], grads)
+    assert same(new.params["discriminator"], d, atol=1e-6) and metrics["d_loss"] == pytest.approx(float(loss), rel=1e-5)
+
+    def g_loss(g):
+        return losses.generator_loss("non_saturating", t.discriminator.apply({"params": d}, fake(g)[0]))
+
+    loss, grads = jax.value_and_grad(g_loss)(params["generator"])
+    g = jax.tree.map(lambda p, g: p - 0.1 * g, params["generator"], grads)
+    assert same(new.params["generator"], g, atol=1e-6) and metrics["g_loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert same(new.extra["generator"], fake(params["generator"])[1], atol=1e-6), "statistics moved once"
+
+
+def test_the_generator_waits_for_its_turn():
+    t = task(d_steps=3)
+    old = t.init(jax.random.key(0), SPEC)
+    two, _ = run(t, 2)
+    three, _ = run(t, 3)
+    assert same(two.params["generator"], old.params["generator"], atol=0)
+    assert not same(two.params["discriminator"], old.params["discriminator"])
+    assert not same(three.params["generator"], old.params["generator"])
+
+
+def test_two_generator_updates_move_it_twice():
+    state = task().init(jax.random.key(0), SPEC)
+    once, _ = run(task(share_latents=True), state=state)
+    twice, metrics = run(task(share_latents=True, g_steps=2), state=state)
+    assert same(once.params["discriminator"], twice.params["discriminator"], atol=0)
+    far = [np.abs(np.asarray(b) - np.asarray(a)).max() for a, b in
+           zip(jax.tree.leaves(once.params["generator"]), jax.tree.leaves(twice.params["generator"]), strict=True)]
+    assert max(far) > 1e-4 and np.isfinite(metrics["g_loss"])
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A first state, and the discriminator's kernel after a step without penalties."""
+    state = task().init(jax.random.key(0), SPEC)
+    return state, run(task(), state=state)[0].params["discriminator"]["hidden"]["kernel"]
+
+
+@pytest.mark.parametrize("penalty", [{"r1_gamma": 2.0}, {"r2_gamma": 2.0}, {"gp_weight": 3.0}])
+def test_lazy_penalties_come_every_k_steps_k_times_as_strong(penalty, plain):
+    state, without = plain
+    eager, lazy = (task(reg_every=k, **penalty) for k in (1, 4))
+    once, at_0 = run(eager, state=state)
+    step = jax.jit(lazy.step)
+    first, lazy_0 = step(state, batch(0), jax.random.fold_in(KEY, 0))
+    _, lazy_1 = step(first, batch(0), jax.random.fold_in(KEY, 1))
+    assert lazy_0["penalty"] == pytest.approx(float(at_0["penalty"]), rel=1e-5) and at_0["penalty"] > 0
+    assert lazy_1["penalty"] == 0
+
+    moved = [np.asarray(s.params["discriminator"]["hidden"]["kernel"] - without) for s in (first, once)]
+    assert np.allclose(moved[0], 4 * moved[1], rtol=1e-3, atol=1e-7)
+
+
+def test_wasserstein_drift_is_part_of_the_loss():
+    state = task().init(jax.random.key(0), SPEC)
+    a, _ = run(task(loss="wasserstein"), state=state)
+    b, _ = run(task(loss="wasserstein", drift=0.5), state=state)
+    assert not same(a.params["discriminator"], b.params["discriminator"])
+
+
+def test_labels_reach_both_networks():
+    t = task(classes=2, conditional=True)
+    state = t.init(jax.random.key(0), SPEC)
+    assert state.params["generator"]["dense"]["kernel"].shape == (5, 4)
+    state, _ = run(t, 5)
+    z = t._latents(KEY, 4)
+    a, b = (t.images(t.export(state), z, np.full(4, k)) for k in (0, 1))
+    assert not np.allclose(a, b)
+    assert np.array_equal(t.images(t.export(state), z)[1], b[1]), "classes in turn"
+    with pytest.raises(UserError, match="labels"):
+        t.init(jax.random.key(0), {"image": SPEC["image"]})
+    with pytest.raises(UserError, match="classes"):
+        task(conditional=True)
+
+
+def test_the_average_is_what_samples():
+    t = task(ema_decay=0.5)
+    one, _ = run(t, 1)
+    first = t.init(jax.random.key(0), SPEC)
+    want = jax.tree.map(lambda a, b: (a + b) / 2, first.params["generator"], one.params["generator"])
+    assert same(one.ema, want, atol=1e-6) and t.export(one)["params"] is one.ema
+
+
+def test_samples_do_not_depend_on_how_many_there_are():
+    t = task()
+    state, _ = run(t, 3)
+    variables = t.export(state)
+    few, many = (t.sample(variables, KEY, n)["samples"] for n in (3, 7))
+    assert np.allclose(few, many[:3], atol=1e-6)
+    assert np.allclose(t.images(variables, t._latents(KEY, 7), batch=2), many, atol=1e-6)
+    sheet = t.results(variables, None, KEY)["samples"]
+    assert sheet.ndim == 3 and 0 <= sheet.min() and sheet.max() <= 1
+
+
+@pytest.mark.parametrize("prior,bound", [("uniform", 3**0.5), ("normal", 1.0)])
+def test_latents_have_variance_one(prior, bound):
+    z = task(prior=prior, prior_bound=bound, latent_dim=50)._latents(KEY, 400)
+    assert abs(float(z.std()) - 1) < 0.02 and (prior == "normal") == bool(jnp.abs(z).max() > 2)
+
+
+def test_bad_settings_are_one_line():
+    with pytest.raises(UserError, match="ema_decay"):
+        task(ema_decay=1.0)
+    with pytest.raises(UserError, match="the generator makes images"):
+        task().init(jax.random.key(0), {"image": jax.ShapeDtypeStruct((4, 3, 3, 1), jnp.float32)})
