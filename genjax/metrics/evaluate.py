@@ -40,6 +40,7 @@ NEEDS = {"frechet": ((), (), True), "kernel": (("features",), ("features",), Tru
          "coverage": (("features",), ("features",), True), "ndb": (("features",), ("features",), True),
          "ms_ssim": ((), (), False)}
 PUBLISHED = {"fid": "frechet", "kid": "kernel", "is": "inception_score"}  # names that only one network may use
+CHOICES = 2**32 - 1  # folded into the key for what is not a sample: no image has this number
 LONG = 2000  # images from which progress is shown
 
 
@@ -103,9 +104,8 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
     reference = None
     if any(NEEDS[name][2] for name in names):
         reference = real_statistics(network, reals, batch, {k for m in names for k in NEEDS[m][1]}, cache)
-    key_samples, key_choices = jax.random.split(key)
     shown: list[np.ndarray] = []
-    drawn = generate(sample_fn, key_samples, n, batch, args=args, value_range=value_range)
+    drawn = generate(sample_fn, key, n, batch, args=args, value_range=value_range)
     if "ms_ssim" in names:
         drawn = _watched(drawn, shown, settings.ssim_images)
     keep = tuple(sorted({k for m in names for k in NEEDS[m][0]}))
@@ -115,7 +115,7 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
             pass
     else:
         found = collect(network, drawn, n, batch, keep=keep, desc="generated images" if n >= LONG else "")
-    measured = _measure(names, reference, found, shown, key_choices, settings)
+    measured = _measure(names, reference, found, shown, jax.random.fold_in(key, CHOICES), settings)
     values = {}
     for name, (value, std, parameters) in measured.items():
         recipe = _recipe(name, network, reals, reference, n, parameters)
@@ -183,7 +183,7 @@ def _measure(names, reference, found, shown, key, s) -> dict[str, tuple[float, f
     """{metric: (value, standard deviation, parameters)}."""
     out = {}
     if "frechet" in names:
-        few = {"allow_few": True} if s.allow_few else {}
+        few = {"allow_few": True} if min(reference.n, found.n) < found.moments.mean.size else {}
         out["frechet"] = frechet_distance(reference.moments, found.moments, s.allow_few), None, few
     if "kernel" in names:
         size = min(s.subset_size, reference.n, found.n)
@@ -196,11 +196,12 @@ def _measure(names, reference, found, shown, key, s) -> dict[str, tuple[float, f
             four = manifold_metrics(reference.features, found.features, k)
             out |= {m: (four[m], None, {"k": k}) for m in wanted}
     if "ndb" in names:
-        bins = ndb_lib.make_bins(reference.features, jax.random.fold_in(key, 1), s.bins)
+        # The bins belong to the reals: the same for every generator and seed.
+        bins = ndb_lib.make_bins(reference.features, jax.random.key(0), s.bins)
         share = ndb_lib.ndb(bins, found.features, s.significance)["share"]
         out["ndb"] = share, None, {"bins": s.bins, "significance": s.significance}
     if "ms_ssim" in names:
         images = np.concatenate(shown)
-        value = pair_similarity(images, jax.random.fold_in(key, 2), s.ssim_pairs)
+        value = pair_similarity(images, jax.random.fold_in(key, 1), s.ssim_pairs)
         out["ms_ssim"] = value, None, {"images": s.ssim_images, "pairs": s.ssim_pairs, "scales": len(WEIGHTS)}
     return {name: out[name] for name in names}

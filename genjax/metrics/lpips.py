@@ -3,11 +3,11 @@
     d(a, b) = Σ_l mean_hw Σ_c w_lc (f_lc(a) - f_lc(b))²
 
 f_l are the channels of layer l of a network trained on ImageNet, divided by their length sqrt(Σ_c f_lc²) + 1e-10 at
-every pixel; w_l >= 0 are heads fitted to human judgements. Variants "alex" (the authors' choice for judging), "vgg" (for
-optimising) and "squeeze".
+every pixel; w_l >= 0 are heads fitted to human judgements. Variants "alex" (the authors' choice for judging), "vgg"
+(for optimising) and "squeeze".
 
 The networks were fitted to pictures in [-1,1]; pictures in [0,1] give plausible but wrong numbers, the commonest
-mistake with LPIPS. So `value_range` has no default: it says what the pictures are, and what is seen outside it is an error.
+mistake with LPIPS. So `value_range` has no default: it says what the pictures are; values outside it are an error.
 
 Letters: a, b [N,H,W,3] pictures; l layer, c channel.
 """

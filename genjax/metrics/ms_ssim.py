@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import UserError
-from genjax.metrics.statistics import rows_per_call, host_rng, place
+from genjax.metrics.statistics import host_rng, place, rows_per_call
 from genjax.ops.resample import avg_pool2x
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

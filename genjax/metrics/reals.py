@@ -1,6 +1,5 @@
 """The real images a metric compares with: which ones, in which order, at which size, without augmentation."""
 
-import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterator
@@ -92,13 +91,6 @@ class Reals:
                 raise UserError(f"{self.source.name} has pictures of shapes {sorted(shapes)[0]} and"
                                 f" {sorted(shapes)[-1]}; set image_size (or channels)")
             yield np.stack(rows)
-
-    def take(self, n: int) -> "Reals":
-        """The same with another n."""
-        other = copy.copy(self)
-        object.__setattr__(other, "n", n)
-        other.__post_init__()
-        return other
 
     def probe(self, n: int = 16) -> str:
         """A digest of a few images: tells a changed source from an unchanged one without reading all of it."""

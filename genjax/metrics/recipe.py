@@ -16,7 +16,7 @@ from typing import Any
 from genjax.errors import UserError, unknown
 
 UINT8_RULE = "floor(clip(255 x + 0.5, 0, 255)), x in [0,1]"  # see `genjax.metrics.statistics.to_uint8`
-INCEPTION = "inception_v3"
+INCEPTION = "inception"  # its name in `genjax.metrics.features`
 # sha256 prefixes of files that hold the TF-2015 Inception weights of Heusel et al. 2017: pytorch-fid's and
 # torch-fidelity's `…inception-2015-12-05-6726825d.pth` (the name carries the hash).
 PUBLISHED = ("6726825d",)
@@ -85,7 +85,9 @@ class Recipe:
         """The column's name in metrics.jsonl, e.g. "fid", "fid_clean", "fd_lenet"."""
         key, _, prefix, _, _ = _NAMES[self.metric]
         if self._official and key:
-            return key + ("_clean" if self.resize == "clean" else "")
+            return key + (f"_{self.resize}" if self.network and self.resize != "legacy" else "")
+        if self.metric == "path_length":  # ppl_wend_lpips_vgg
+            prefix += "_" + "".join(str(v) for k, v in reversed(self.parameters) if k in ("space", "sampling"))
         return "_".join(filter(None, (prefix, self.network)))
 
     @property
@@ -93,7 +95,7 @@ class Recipe:
         """The name in tables, e.g. "FID", "FID (clean resize)", "Frechet distance (lenet)"."""
         _, official, _, plain, _ = _NAMES[self.metric]
         if self._official and official:
-            return official + (" (clean resize)" if self.resize == "clean" else "")
+            return official + (f" ({self.resize} resize)" if self.network and self.resize != "legacy" else "")
         return plain + (f" ({self.network})" if self.network else "")
 
     @property

@@ -46,7 +46,8 @@ class FeatureNetwork:
 
     Attributes:
       name: one of `NETWORKS`.
-      weights_id: 12 hex digits that name the weights, or "random-SEED".
+      weights_id: the first 12 hex digits of the sha256 of the published file, where the weights came from that very
+        file ("6726825d0af5" is FID's Inception); else `weights.identity`, over the arrays; "random-SEED" if random.
       resize: how pictures of another size are brought to the network's: "legacy" bilinear without antialiasing
         (align_corners False), as pytorch-fid; "clean" PIL's antialiased bicubic in float, as clean-fid (Inception then
         takes (x - 128) / 128, as there); "none" not at all.
@@ -140,7 +141,9 @@ def load(name: str, path: str | Path | None = None, resize: Resize | None = None
         variables = arch.convert(weights.read(path))
     except UserError as e:
         raise UserError(f"{name}: {e}") from None
-    return FeatureNetwork(name, weights.identity(variables), resize, jax.tree.map(jnp.asarray, variables), dtype)
+    found = weights.file_sha256(Path(path).expanduser())
+    found = found[:12] if found.startswith(arch.published.sha256) else weights.identity(variables)
+    return FeatureNetwork(name, found, resize, jax.tree.map(jnp.asarray, variables), dtype)
 
 
 def random(name: str, seed: int = 0, resize: Resize | None = None, dtype: str = "float32") -> FeatureNetwork:
