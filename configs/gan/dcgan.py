@@ -8,6 +8,7 @@ Settings of the authors' code: batch 128, Adam 2e-4 with beta1 .5 and L2 1e-5, z
     python launch.py train --config gan/dcgan:res=32,small --config.data.source=idx:/data/mnist
 """
 
+from configs.gan._base import evaluation
 from genjax.core.config import experiment, node, parse_arg
 from genjax.errors import unknown
 
@@ -27,8 +28,9 @@ VARIANTS = {
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: variant (paper, tensorflow, pytorch), res (16, 32, 64, ...), channels, small (digits)."""
-    a = parse_arg(arg, variant="paper", res=0, channels=0, small=False)
+    """Structural arguments: variant (paper, tensorflow, pytorch), res (16, 32, 64, ...), channels, small (digits),
+    features (a network for Frechet distances, e.g. inception, lenet)."""
+    a = parse_arg(arg, variant="paper", res=0, channels=0, small=False, features="")
     if a.variant not in VARIANTS:
         raise unknown("variant", a.variant, VARIANTS)
     v = VARIANTS["pytorch" if a.small else a.variant]
@@ -47,7 +49,8 @@ def get_config(arg: str = ""):
                                        **{**v["g"], "widths": wide["generator"]}),
                   discriminator=node("genjax.gan.dcgan.Discriminator",
                                      **{**v["d"], "widths": wide["discriminator"]}),
-                  g_optimizer="@optimizer", d_optimizer="@optimizer", **v["task"]),
+                  g_optimizer="@optimizer", d_optimizer="@optimizer", evaluation=evaluation(a.features),
+                  **v["task"]),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small else "builtin:photos",
                   image_size=res, channels=channels, batch_size=v["batch"],
                   **({} if a.small else {"random_crop": res, "flip": True})),

@@ -8,12 +8,13 @@ Settings of the authors' mnist.yaml: batch 100, SGD .1 with momentum .5 to .7 ov
 Expected: Parzen-window log-likelihood 225 +- 2 nats (the paper; not run here).
 """
 
+from configs.gan._base import evaluation
 from genjax.core.config import experiment, node, parse_arg
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (scikit-learn's digits, 8 x 8, narrower nets), res, channels."""
-    a = parse_arg(arg, small=False, res=0, channels=1)
+    """Structural arguments: small (scikit-learn's digits, 8 x 8, narrower nets), res, channels, features."""
+    a = parse_arg(arg, small=False, res=0, channels=1, features="")
     res = a.res or (8 if a.small else 28)
     epoch = 18 if a.small else 500
     hidden, units = ((256, 256), (64, 64)) if a.small else ((1200, 1200), (240, 240))
@@ -22,7 +23,7 @@ def get_config(arg: str = ""):
                   generator=node("genjax.gan.goodfellow.Generator", image_shape=(res, res, a.channels), hidden=hidden),
                   discriminator=node("genjax.gan.goodfellow.Discriminator", units=units),
                   g_optimizer="@optimizer", d_optimizer="@optimizer", prior="uniform", prior_bound=3**0.5,
-                  value_range=(0.0, 1.0)),
+                  value_range=(0.0, 1.0), evaluation=evaluation(a.features)),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:digits", image_size=res, channels=a.channels,
                   batch_size=100, value_range=(0.0, 1.0)),
         optimizer=node("genjax.gan.goodfellow.momentum_sgd", saturate=250 * epoch),

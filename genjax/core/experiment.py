@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,9 +24,12 @@ _DURATION = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(Ki|Mi|k|M|)\s*(st
 Duration = int | str
 
 DATA = ("batch", "batch_size", "constant", "element_spec", "__len__")  # what the loop reads of a data set
+# What it reads besides where batches change shape during a run (progressive growing): a program is compiled per shape.
+GROWING = ("next_change", "spec_at", "steps_of")
 
 
-def to_steps(value: Duration, batch_size: int, dataset_size: int, where: str) -> int:
+def to_steps(value: Duration, batch_size: int, dataset_size: int, where: str,
+             steps_of: Callable[[float], int] | None = None) -> int:
     """Converts a duration to steps, once.
 
     Args:
@@ -33,13 +37,16 @@ def to_steps(value: Duration, batch_size: int, dataset_size: int, where: str) ->
       batch_size: images per step.
       dataset_size: images per epoch.
       where: the config key, for the message.
+      steps_of: how many steps so many images take, where the batch size changes; None: images / batch_size.
     """
     match = _DURATION.match(str(value))
     if not match:
         raise UserError(f"{where}: {value!r} is no duration; write e.g. 3000, '25M images' or '90 epochs'")
     number = float(match[1]) * _SUFFIX[match[2]]
     unit = match[3].rstrip("s")
-    if unit == "image":
+    if unit in ("image", "epoch") and steps_of is not None:
+        number = steps_of(number * (dataset_size if unit == "epoch" else 1))
+    elif unit == "image":
         number /= batch_size
     elif unit == "epoch":
         number *= dataset_size / batch_size
@@ -77,7 +84,8 @@ class Experiment:
 
     Attributes:
       task: the system (see `genjax.core.task.Task`).
-      data: batches as a pure function of the step: `batch(i)`, `element_spec`, `batch_size`, `constant`, `len`.
+      data: batches as a pure function of the step: `batch(i)`, `element_spec`, `batch_size`, `constant`, `len`. Where
+        batches change shape, also `next_change(i)`, the next step of another shape; `spec_at(i)`; `steps_of(images)`.
       optimizer: the transformation tasks read as "@optimizer".
       train: lengths and intervals.
       mesh: devices per axis.
@@ -99,6 +107,10 @@ class Experiment:
         lacks = [n for n in DATA if inspect.getattr_static(self.data, n, None) is None]
         if lacks:
             raise UserError(f"config.data builds a {type(self.data).__name__}: it lacks {', '.join(lacks)}")
+        lacks = [n for n in GROWING if not hasattr(self.data, n)]
+        if 0 < len(lacks) < len(GROWING):
+            raise UserError(f"config.data builds a {type(self.data).__name__}, whose batches change shape: it lacks"
+                            f" {', '.join(lacks)}")
         if self.data.batch_size < 1:
             raise UserError(f"config.data: a batch needs at least 1 element, got {self.data.batch_size}")
         if not isinstance(self.task, Task):
@@ -121,9 +133,12 @@ class Experiment:
     def steps(self, name: str) -> int:
         """A duration of `train` in steps."""
         where = f"config.train.{name}"
-        value = to_steps(getattr(self.train, name), self.data.batch_size, len(self.data), where)
-        if value < 0:
-            raise UserError(f"{where} must not be negative, got {value}")
+        value = to_steps(getattr(self.train, name), self.data.batch_size, len(self.data), where,
+                         getattr(self.data, "steps_of", None))
+        least = int(name == "steps")
+        if value < least:
+            raise UserError(f"{where} must be at least {least}, got {getattr(self.train, name)}"
+                            + (f" (0 steps of {self.data.batch_size} images)" if value == 0 else ""))
         return value
 
 
@@ -138,11 +153,26 @@ class Programs:
         self.calls = experiment.train.steps_per_call
         spec = experiment.data.element_spec
         self.batch_sharding = sh.batch_shardings(spec, self.mesh, self.constant)
+        self._check_shapes()
         with jax.set_mesh(self.mesh):
             shapes = jax.eval_shape(lambda: self._init(self._key("init")))
         self.state_sharding = sh.tree_shardings(shapes, experiment.sharding, self.mesh)
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.state_sharding)
+
+    def _check_shapes(self) -> None:
+        """Every batch to come divides over the devices: found out now, not after days."""
+        if not hasattr(self.experiment.data, "next_change"):
+            return
+        step, total = 0, self.experiment.steps("steps")
+        while step < total:
+            sh.batch_shardings(self._spec(step), self.mesh, self.constant)
+            step = self.experiment.data.next_change(step)
+
+    def _spec(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of the batch of a step."""
+        data = self.experiment.data
+        return data.spec_at(step) if hasattr(data, "spec_at") else data.element_spec
 
     def _key(self, name: str) -> jax.Array:
         return rng_lib.stream(self.experiment.seed, name)
@@ -166,35 +196,36 @@ class Programs:
             return self._constant
         if self.calls == 1:
             host = self._rows(first)
-            return {k: self._place(k, v) for k, v in host.items()}
+            return {k: self._place(k, v, first) for k, v in host.items()}
+        change = getattr(self.experiment.data, "next_change", None)
+        if change is not None and first + count > change(first):
+            raise ValueError(f"steps {first} to {first + count - 1} have batches of several shapes")
         rows = [self._rows(first + min(j, count - 1)) for j in range(self.calls)]
-        return {k: self._place(k, np.stack([r[k] for r in rows]), stacked=True) for k in rows[0]}
+        return {k: self._place(k, np.stack([r[k] for r in rows]), first, stacked=True) for k in rows[0]}
 
     @functools.cached_property
     def _constant(self):
-        return {k: self._place(k, v) for k, v in self._rows(0).items()}
+        return {k: self._place(k, v, 0) for k, v in self._rows(0).items()}
 
-    @functools.cached_property
-    def _mine(self) -> tuple[int, int]:
-        """The rows of a batch this process's devices hold (of all that it needs of any array, the widest range)."""
-        ranges = [distributed.rows(s.shape, self.batch_sharding[k])
-                  for k, s in self.experiment.data.element_spec.items()]
+    def _mine(self, i: int) -> tuple[int, int]:
+        """The rows of batch i this process's devices hold (of all that it needs of any array, the widest range)."""
+        ranges = [distributed.rows(s.shape, self.batch_sharding[k]) for k, s in self._spec(i).items()]
         return min(lo for lo, _ in ranges), max(hi for _, hi in ranges)
 
     def _rows(self, i: int) -> dict[str, np.ndarray]:
         """Batch i, or with several processes only this one's rows: the batch does not depend on how many there are."""
         data = self.experiment.data
-        return data.batch(i, *self._mine) if distributed.several() else data.batch(i)
+        return data.batch(i, *self._mine(i)) if distributed.several() else data.batch(i)
 
-    def _place(self, name: str, x: np.ndarray, stacked: bool = False) -> jax.Array:
+    def _place(self, name: str, x: np.ndarray, i: int, stacked: bool = False) -> jax.Array:
         sharding = self.batch_sharding[name]
         if stacked:
             sharding = NamedSharding(self.mesh, PartitionSpec(None, *sharding.spec))
         if not distributed.several():
             return jax.device_put(x, sharding)
-        shape = self.experiment.data.element_spec[name].shape
+        shape = self._spec(i)[name].shape
         shape = (self.calls, *shape) if stacked else shape
-        return distributed.place_rows(np.asarray(x), self._mine[0], shape, sharding, axis=int(stacked))
+        return distributed.place_rows(np.asarray(x), self._mine(i)[0], shape, sharding, axis=int(stacked))
 
     def _one(self, state, batch, root):
         batch = {k: jax.lax.with_sharding_constraint(v, self.batch_sharding[k]) for k, v in batch.items()}

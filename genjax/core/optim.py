@@ -9,6 +9,7 @@ from typing import Literal
 import optax
 
 from genjax.errors import UserError
+from genjax.losses import adversarial
 
 Schedule = Literal["constant", "cosine", "linear", "exponential", "step"]
 
@@ -82,3 +83,13 @@ def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8,
     rate = _rate(learning_rate, schedule, warmup_steps, decay_steps, end_factor)
     tx = optax.rmsprop(rate, decay=decay, eps=eps, eps_in_sqrt=False, momentum=momentum if momentum > 0 else None)
     return _clipped(tx, clip_norm, clip_value)
+
+
+def lazy_adam(learning_rate: float = 0.002, b1: float = 0.0, b2: float = 0.99, eps: float = 1e-8,
+              every: int = 16) -> optax.GradientTransformation:
+    """Adam for a network with lazy regularisation: settings corrected for one more step in every `every` (0: none).
+
+    See `genjax.losses.adversarial.lazy_adam`.
+    """
+    rate, b1, b2 = adversarial.lazy_adam(learning_rate, b1, b2, every)
+    return optax.adam(rate, b1=b1, b2=b2, eps=eps)

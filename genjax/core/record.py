@@ -71,7 +71,7 @@ class Recorder:
         self._board = TensorBoard(folder.path, start)
         self._progress = None if quiet else Progress(total, folder.path.name, initial=start)
         self._total = total
-        self._clock, self._count = time.monotonic(), 0
+        self._clock, self._count = None, 0
 
     @_told
     def steps(self, first: int, rows: dict[str, np.ndarray], every: int) -> None:
@@ -84,8 +84,11 @@ class Recorder:
             if (every and step % every == 0) or step == self._total - 1:
                 self._jsonl.write({"step": step, "kind": "train", **last})
                 self._board.scalars(step, {k: v for k, v in last.items() if not isinstance(v, list)})
-        self._count += count
         now = time.monotonic()  # the clock on the wall may be set meanwhile
+        if self._clock is None:  # the first call compiled: no speed
+            self._clock = now
+        else:
+            self._count += count
         if now - self._clock >= SPEED_SECONDS:
             rate = self._count / (now - self._clock)
             self._jsonl.write({"step": first + count - 1, "kind": "speed", "steps_per_second": rate,

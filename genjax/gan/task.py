@@ -21,6 +21,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState, ema_update
 from genjax.errors import UserError, at_least
 from genjax.losses import adversarial as losses
+from genjax.metrics.evaluation import Evaluation
 from genjax.nn.sharding import BATCH, constrain
 from genjax.viz.grid import image_grid
 
@@ -28,9 +29,8 @@ Prior = Literal["normal", "uniform"]
 NAMES = ("generator", "discriminator")
 
 
-def draw_latents(rng: jax.Array, n: int, dim: int, prior: Prior = "normal", bound: float = 1.0) -> jax.Array:
-    """z [n,dim], the i-th a function of `rng` and i alone: N(0, bound^2 I), or uniform on (-bound, bound)^dim."""
-    keys = rng_lib.per_item(rng, n)
+def draw_latents(keys: jax.Array, dim: int, prior: Prior = "normal", bound: float = 1.0) -> jax.Array:
+    """z [n,dim], the i-th a function of keys[i] alone: N(0, bound^2 I), or uniform on (-bound, bound)^dim."""
     if prior == "uniform":
         return jax.vmap(lambda k: jax.random.uniform(k, (dim,), minval=-bound, maxval=bound))(keys)
     return bound * jax.vmap(lambda k: jax.random.normal(k, (dim,)))(keys)
@@ -57,6 +57,7 @@ class Adversarial(TaskBase):
       reg_every: lazy regularisation: the penalties are taken at every k-th step, k times as strong.
       gp_weight: lambda of WGAN-GP, 0 for none; `drift` is Progressive GAN's epsilon.
       ema_decay: of the average over the generator's parameters, which `sample` then uses; 0 for none.
+      evaluation: what is measured of the samples, see there; None for nothing.
       preview_images: how many, square numbers look best.
       value_range: of the images.
     """
@@ -80,6 +81,7 @@ class Adversarial(TaskBase):
     gp_weight: float = 0.0
     drift: float = 0.0
     ema_decay: float = 0.0
+    evaluation: Evaluation | None = None
     preview_images: int = 64
     value_range: tuple[float, float] = (-1.0, 1.0)
 
@@ -225,7 +227,8 @@ class Adversarial(TaskBase):
     # ---------------------------------------------------------------- use
 
     def _latents(self, rng, n):
-        return draw_latents(rng, n, self.latent_dim, self.prior, self.prior_bound)
+        """z [n,Z], the i-th a function of `rng` and i alone."""
+        return draw_latents(rng_lib.per_item(rng, n), self.latent_dim, self.prior, self.prior_bound)
 
     def export(self, state):
         """The generator alone: averaged parameters where there are any, and its other collections."""
@@ -234,12 +237,12 @@ class Adversarial(TaskBase):
 
     @functools.cached_property
     def _images(self):
-        def images(variables, z, labels):
-            x, _ = self._apply("generator", variables["params"], variables["extra"], z, labels,
-                               rng=jax.random.key(0), train=False)
-            return x
+        return jax.jit(self._render)
 
-        return jax.jit(images)
+    def _render(self, variables, z, labels):
+        """x [N,H,W,C] from a snapshot's variables, sample by sample."""
+        return self._apply("generator", variables["params"], variables["extra"], z, labels, rng=jax.random.key(0),
+                           train=False)[0]
 
     def images(self, variables: dict[str, Any], z: Any, labels: Any = None, batch: int = 64) -> np.ndarray:
         """x [N,H,W,C] in the value range for given z [N,Z] (and labels [N]), `batch` at a time by one program."""
@@ -257,6 +260,24 @@ class Adversarial(TaskBase):
     def sample(self, variables, rng, n, cond=None):
         """{"samples"}: image i is a function of `rng` and i; classes in turn, or `cond` [n] labels."""
         return {"samples": self.images(variables, self._latents(rng, n), cond)}
+
+    @functools.cached_property
+    def _draw(self):
+        def draw(keys, variables):
+            z = draw_latents(keys, self.latent_dim, self.prior, self.prior_bound)
+            labels = None
+            if self.conditional:
+                labels = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(k, 1), (), 0,
+                                                               self.generator.classes))(keys)
+            return self._render(variables, z, labels)
+
+        return draw
+
+    def evaluate(self, variables, data, rng):
+        """What `evaluation` asks for: values with their recipes."""
+        if self.evaluation is None:
+            return {}
+        return self.evaluation(self._draw, rng, data, (variables,), self.value_range)
 
     def preview(self, variables, batch, rng):
         """{"samples"} of the same latents at every preview."""

@@ -168,6 +168,7 @@ VALUES = [
     ("data.batch_size=0", "a batch needs at least 1 element"),
     ("data.batch_size=-8", "a batch needs at least 1 element"),
     ("train.steps=-5", "config.train.steps: -5 is no duration"),
+    ("train.steps=0", "config.train.steps must be at least 1, got 0"),
     ("train.steps=soon", "'soon' is no duration; write e.g."),
     ("train.steps=1.2.3", "'1.2.3' is no duration"),
     ("train.save_every=3 weeks", "config.train.save_every: '3 weeks' is no duration"),

@@ -1,0 +1,144 @@
+"""StyleGAN2's training: the order of a step, lazy penalties, ADA's controller, the average; presets and schedules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.gan import stylegan2 as presets
+from genjax.core import config as config_lib
+from genjax.core.checkpoint import flat
+from genjax.errors import UserError
+from genjax.gan.augment import Pipe
+from genjax.gan.style_task import StyleAdversarial, finite
+from genjax.gan.stylegan2 import Discriminator, Generator
+
+SPEC = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
+SMALL = {"resolution": 8, "channels": 1, "channel_base": 32, "channel_max": 4}
+FLIP = Pipe(xflip=1.0)
+
+
+def task(**kwargs):
+    return StyleAdversarial(**{
+        "generator": Generator(z_dim=4, w_dim=4, mapping_layers=1, **SMALL), "discriminator": Discriminator(**SMALL),
+        "g_optimizer": optax.sgd(1e-3), "d_optimizer": optax.sgd(1e-3), "latent_dim": 4, "preview_images": 4,
+        "augment": FLIP, "ada_target": 0.6, "ada_kimg": 0.1, "ada_every": 2, "reg_every": 2, "pl_every": 3,
+        "ema_kimg": 0.01, **kwargs})
+
+
+def batch(i):
+    return {"image": jax.random.uniform(jax.random.fold_in(jax.random.key(7), i), (4, 8, 8, 1), minval=-1)}
+
+
+@pytest.fixture(scope="module")
+def run():
+    """The task, its states before and after each of six steps, and the steps' metrics."""
+    t = task()
+    step = jax.jit(t.step)
+    states, metrics = [jax.jit(lambda k: t.init(k, SPEC))(jax.random.key(0))], []
+    for i in range(6):
+        state, m = step(states[-1], batch(i), jax.random.fold_in(jax.random.key(1), i))
+        states.append(state)
+        metrics.append({k: float(v) for k, v in m.items()})
+    return t, states, metrics
+
+
+def test_penalties_come_when_they_are_due(run):
+    _, states, metrics = run
+    assert [m["r1_penalty"] > 0 for m in metrics] == [True, False] * 3
+    assert [m["pl_penalty"] > 0 for m in metrics] == [True, False, False] * 2
+    means = [float(s.extra["path_length"]) for s in states]
+    assert means[0] == 0 < means[1] == means[2] == means[3] != means[4]
+    assert all(np.isfinite(list(m.values())).all() for m in metrics)
+
+
+def test_the_controller_moves_p_by_a_constant_amount(run):
+    """4 images x 2 steps of 100: .08 up where the mean sign is above .6, else down, never below 0."""
+    _, states, metrics = run
+    p = 0.0
+    for i in range(0, 6, 2):
+        assert states[i + 1].extra["augment"]["p"] == pytest.approx(p), "not at odd steps"
+        sign = (metrics[i]["real_sign"] + metrics[i + 1]["real_sign"]) / 2
+        p = max(0.0, p + np.sign(sign - 0.6) * 0.08)
+        assert states[i + 2].extra["augment"]["p"] == pytest.approx(p) == metrics[i + 1]["augment_p"]
+        assert states[i + 2].extra["augment"]["signs"] == 0
+
+
+@pytest.mark.parametrize("signs,want", [(0.5, 0.5 + 5.12e-4), (0.7, 0.5 + 5.12e-4), (0.69, 0.5), (-1.0, 0.5 - 5.12e-4)])
+def test_controller_at_the_papers_settings(signs, want):
+    """Batch 64, every 4 steps, 500 thousand images: 5.12e-4 a time (0.6 * 4 = 2.4 is the sum it waits for)."""
+    t = task(ada_every=4, ada_kimg=500.0)
+    state = t.init(jax.random.key(0), SPEC)
+    total = {0.5: 2.0, 0.7: 1.8, 0.69: 1.71, -1.0: 0.0}[signs]
+    state = state.replace(step=jnp.int32(3), extra={"augment": {"p": jnp.float32(0.5), "signs": jnp.float32(total)}})
+    got = t._controlled(state, {0.69: 0.69}.get(signs, signs), 64)
+    assert got["p"] == pytest.approx(want, abs=1e-6) and got["signs"] == 0
+    low = state.replace(extra={"augment": {"p": jnp.float32(1e-5), "signs": jnp.float32(-4)}})
+    assert t._controlled(low, -1.0, 64)["p"] == 0
+
+
+def test_average_of_the_generator():
+    """beta = .9977843871 for batch 64 and 20 thousand images; and the ramp-up makes the first one a copy."""
+    t = task(ema_kimg=20.0)
+    state = t.init(jax.random.key(0), SPEC)
+    state = state.replace(ema={"w": jnp.ones(())})
+    assert t._averaged(state, {"w": jnp.zeros(())}, 64)["w"] == pytest.approx(0.9977843871, rel=1e-6)
+    ramp = task(ema_kimg=20.0, ema_rampup=0.05)
+    assert ramp._averaged(state, {"w": jnp.zeros(())}, 64)["w"] == 0
+    later = state.replace(step=jnp.int32(100))  # 6400 images, half-life 320
+    assert ramp._averaged(later, {"w": jnp.zeros(())}, 64)["w"] == pytest.approx(0.5 ** (64 / 320), rel=1e-5)
+    off = task(ema_kimg=0)
+    assert off.init(jax.random.key(0), SPEC).ema == {}
+
+
+def test_buffers_move_with_training_and_samples_are_truncated(run):
+    t, states, _ = run
+    w_avg = [flat(s.extra["generator"])["buffers/mapping/w_avg"] for s in states]
+    assert not w_avg[0].any() and all((a != b).any() for a, b in zip(w_avg[:-1], w_avg[1:], strict=True))
+    variables = t.export(states[-1])
+    few, more = (t.sample(variables, jax.random.key(2), n)["samples"] for n in (2, 5))
+    assert np.allclose(few, more[:2], atol=1e-5)
+    same = task(psi=0.0).sample(variables, jax.random.key(2), 2)["samples"]
+    assert np.allclose(same[0], same[1], atol=1e-6)
+
+
+def test_gradients_that_are_not_numbers_are_mended():
+    got = finite({"w": jnp.array([jnp.nan, jnp.inf, -jnp.inf, 2.0])})["w"]
+    assert got.tolist() == [0.0, 1e5, -1e5, 2.0]
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(UserError, match="no d_steps"):
+        task(d_steps=2)
+    with pytest.raises(UserError, match="ema_kimg"):
+        task(ema_decay=0.5)
+    with pytest.raises(UserError, match="z_dim"):
+        task(latent_dim=5)
+    with pytest.raises(UserError, match="augmentation"):
+        task(augment=None)
+
+
+def test_presets_are_the_authors():
+    assert presets.auto(256)[2:7] == (16, 4, 0.5, 0.0025, pytest.approx(2e-4 * 256**2 / 16))
+    assert presets.auto(256, 2)[2] == 32 and presets.auto(256, 2)[6] == pytest.approx(0.4096)
+    assert presets.auto(1024, 8)[2:6] == (32, 4, 1.0, 0.002)
+    c = config_lib.load("gan/stylegan2:cfg=paper256")
+    assert (c.data.batch_size, c.task.r1_gamma, c.task.ema_kimg, c.train.steps) == (64, 1.0, 20.0, "25000k images")
+    assert c.g_optimizer.every == "@pl_every" and c.pl_every == 4 and c.task.reg_every == "@r1_every"
+    cifar = config_lib.load("gan/stylegan2:cfg=cifar,cond")
+    assert cifar.task.pl_weight == cifar.task.mixing == 0 and cifar.task.discriminator.architecture == "orig"
+    assert cifar.task.generator.classes == 10 and cifar.task.ema_rampup == 0.05
+
+
+@pytest.mark.parametrize("spec,want", [("cfg=paper256", (24_767_458, 24_001_089)),
+                                       ("cfg=cifar", (19_947_539, 20_720_641)),
+                                       ("cfg=cifar,cond", (20_215_315, 23_089_664)),
+                                       ("cfg=stylegan2", (30_370_060, 29_012_513))])
+def test_parameters_of_the_presets(spec, want):
+    t = config_lib.build(config_lib.load(f"gan/stylegan2:{spec}")).task
+    r, key = t.generator.resolution, jax.random.key(0)
+    labels = jnp.zeros((2,), jnp.int32) if t.conditional else None
+    g = jax.eval_shape(lambda: t.generator.init(key, jnp.zeros((2, 512)), labels, noise="const"))
+    d = jax.eval_shape(lambda: t.discriminator.init(key, jnp.zeros((2, r, r, 3)), labels))
+    assert tuple(sum(np.prod(x.shape) for x in jax.tree.leaves(v["params"])) for v in (g, d)) == want
