@@ -1,7 +1,9 @@
 """Shared test settings: slow tests need --slow; jax runs on the CPU with a persistent compilation cache."""
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,22 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+def pytest_configure(config):
+    """Programs are compiled once per session (or once for all, with GENJAX_CACHE), by all its processes together."""
+    if "GENJAX_CACHE" not in os.environ:
+        os.environ["GENJAX_CACHE"] = config.own_cache = tempfile.mkdtemp(prefix="genjax-tests-")
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "own_cache"):
+        shutil.rmtree(config.own_cache, ignore_errors=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Programs are compiled once per session (or once for all, with GENJAX_CACHE), subprocesses included."""
+def compilation_cache():
+    """Turns the cache on."""
     from genjax.core import backend
 
-    os.environ.setdefault("GENJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
     backend.start()
 
 

@@ -1,4 +1,4 @@
-"""Curves, point clouds and bars with matplotlib's object interface: no pyplot, no global figure, one style.
+"""Curves, point clouds, bars and vector fields with matplotlib's object interface: no pyplot, no globals, one style.
 
 Every function returns the bytes of a PNG, or of an SVG with `form="svg"` whose lettering takes the colour of
 the page around it (for reports that follow a light or dark theme).
@@ -90,6 +90,11 @@ def scatter(
     logy: bool = False,
     xticks: Sequence[float] | None = None,
     diagonal: bool = False,
+    xlim: tuple[float | None, float | None] | None = None,
+    ylim: tuple[float | None, float | None] | None = None,
+    area: float = 22.0,
+    shade: tuple[Any, Any, Any] | None = None,
+    legend: bool = True,
     size: tuple[int, int] = (480, 440),
     scale: float = 2.0,
     form: str = "png",
@@ -100,15 +105,23 @@ def scatter(
       series: name -> (x, y).
       xticks: where the x axis is marked; None leaves it to matplotlib.
       diagonal: also draw the line y = x, for got against expected.
+      area: of a marker, in square points.
+      shade: (x [W], y [H], values [H,W], at least 0) on even axes, such as a density, drawn in greys behind the points.
+      legend: name the series, if there are several.
       (others): see `curves`.
     """
     figure, axes = _axes(title, xlabel, ylabel, size)
     finite = []
+    if shade is not None:
+        # A pixel's middle lies on its value's place: half a step more on each side.
+        sides = [float(a[i] + k * (a[1] - a[0]) / 2) for a in shade[:2] for i, k in ((0, -1), (-1, 1))]
+        axes.imshow(np.sqrt(np.asarray(shade[2])), cmap="Greys", origin="lower", extent=sides, aspect="auto",
+                    interpolation="bilinear", zorder=0)
     for i, (name, values) in enumerate(series.items()):
         x, y = _points(name, values)
         keep = _drawable(x, logx) & _drawable(y, logy)
         finite.append(np.stack([x[keep], y[keep]]))
-        axes.scatter(x[keep], y[keep], s=22, color=PALETTE[i % len(PALETTE)],
+        axes.scatter(x[keep], y[keep], s=area, color=PALETTE[i % len(PALETTE)],
                      marker=MARKERS[i % len(MARKERS)], alpha=0.85, linewidths=0, label=_label(name))
     points = np.concatenate(finite, 1) if finite else np.zeros((2, 0))
     if diagonal and points.size:
@@ -121,7 +134,54 @@ def scatter(
     if xticks is not None:
         axes.minorticks_off()
         axes.set_xticks(list(xticks), [f"{x:.4g}" for x in xticks])
-    return _render(figure, axes, form, scale, legend=len(series) > 1, empty=not points.size)
+    _limits(axes, xlim, ylim)
+    return _render(figure, axes, form, scale, legend=legend and len(series) > 1, empty=not points.size)
+
+
+def vector_field(
+    field: tuple[Any, Any, Any, Any],
+    paths: Mapping[str, tuple[Any, Any]] | None = None,
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    size: tuple[int, int] = (420, 420),
+    scale: float = 2.0,
+    form: str = "png",
+) -> bytes:
+    """Arrows over a plane, and paths through it.
+
+    Args:
+      field: (x [W], y [H], u [H,W], v [H,W]): places and the vector (u, v) at each. An arrow's length grows with the
+        square root of the vector's, so that small ones are seen beside large ones; what is not finite has no arrow.
+      paths: name -> (x, y), drawn from a dot to a cross; what leaves the field's frame is cut.
+      (others): see `curves`.
+    """
+    x, y, u, v = (np.asarray(a, np.float64) for a in field)
+    if x.ndim != 1 or y.ndim != 1 or u.shape != (y.size, x.size) or v.shape != u.shape or min(x.size, y.size) < 2:
+        raise UserError(f"a vector field is x [W], y [H], u [H,W], v [H,W] with W, H > 1; got shapes {x.shape},"
+                        f" {y.shape}, {u.shape}, {v.shape}")
+    figure, axes = _axes(title, xlabel, ylabel, size)
+    length = np.hypot(u, v)
+    length = np.where(np.isfinite(length), length, np.nan)
+    empty = bool(np.isnan(length).all())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrink = np.where(length > 0, np.sqrt(length / np.nanmax(length, initial=0)) / length, 0)
+    cell = min(np.diff(x).min(), np.diff(y).min())
+    keep = np.isfinite(length)
+    place = np.meshgrid(x, y)
+    axes.quiver(place[0][keep], place[1][keep], (u * shrink)[keep] * cell, (v * shrink)[keep] * cell, color=_GRID,
+                angles="xy", scale_units="xy", scale=1, pivot="mid", width=0.004, zorder=2)
+    for i, (name, values) in enumerate((paths or {}).items()):
+        a, b = _points(name, values)
+        a, b = (np.where(np.isfinite(a) & np.isfinite(b), w, np.nan) for w in (a, b))
+        color = PALETTE[i % len(PALETTE)]
+        axes.plot(a, b, color=color, linewidth=1.4, label=_label(name), zorder=3)
+        axes.plot(a[:1], b[:1], "o", color=color, markersize=5, zorder=4)
+        axes.plot(a[-1:], b[-1:], "X", color=color, markersize=7, markeredgecolor=_PAPER, zorder=5)
+    axes.set_aspect("equal")
+    _limits(axes, *((w.min() - cell / 2, w.max() + cell / 2) for w in (x, y)))
+    return _render(figure, axes, form, scale, legend=len(paths or {}) > 1, empty=empty)
 
 
 def bars(

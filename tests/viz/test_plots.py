@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.viz.plots import MOST_POINTS, PALETTE, _thin, bars, curves, image_of, scatter
+from genjax.viz.plots import MOST_POINTS, PALETTE, _thin, bars, curves, image_of, scatter, vector_field
 
 
 def has(png, colour):
@@ -87,3 +87,33 @@ def test_png_is_a_png():
     from PIL import Image
 
     assert Image.open(io.BytesIO(curves({"a": [1, 2]}))).format == "PNG"
+
+
+def test_vector_field():
+    x, y = np.linspace(-1, 1, 5), np.linspace(-2, 2, 9)
+    u, v = np.meshgrid(x, y)
+    v[0, 0] = np.nan
+    t = np.linspace(0, 6, 50)
+    png = vector_field((x, y, -v, u), {"a": (np.cos(t) / 2, np.sin(t)), "b": (t, t)}, title="a field", size=(200, 300))
+    assert image_of(png).shape == (600, 400, 3)
+    assert has(png, PALETTE[0]) and has(png, PALETTE[1]) and has(png, "#9aa0ab")
+    still = vector_field((x, y, 0 * u, 0 * u))
+    assert not has(still, PALETTE[0])
+    assert vector_field((x, y, u, u)) == vector_field((x, y, 9 * u, 9 * u)), "lengths are relative"
+    assert vector_field((x, y, u, u)) != vector_field((x, y, u, -u))
+    for broken in ((x, y, u.T, v.T), (x[:1], y, u[:, :1], v[:, :1])):
+        with pytest.raises(UserError, match="a vector field is"):
+            vector_field(broken)
+
+
+def test_scatter_has_limits_and_a_shade_behind():
+    x, values = np.linspace(0, 1, 40), np.zeros((40, 40))
+    inside, outside = {"a": ([0.5], [0.5])}, {"a": ([5.0], [5.0])}
+    marker = "#2687be"  # the first colour, not quite opaque, on white
+    assert has(scatter(inside, xlim=(0, 1), ylim=(0, 1)), marker)
+    assert not has(scatter(outside, xlim=(0, 1), ylim=(0, 1)), marker)
+    values[:10, 30:] = 1  # low and right
+    pixels = image_of(scatter(inside, xlim=(0, 1), ylim=(0, 1), shade=(x, x, values), area=1)).mean(-1)
+    h, w = pixels.shape
+    assert pixels[3 * h // 4:9 * h // 10, 8 * w // 10:9 * w // 10].mean() < 60  # dark
+    assert pixels[h // 10:h // 4, w // 5:w // 3].mean() > 200
