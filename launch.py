@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 SCALES = ("smoke", "small", "paper")
+LOOKING = ("show", "diff", "list", "status", "report", "sweep", "verify-resume")  # what needs no devices itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,12 +36,15 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; python {self.prog} --help explains")
 
 
-def _configured(parser: argparse.ArgumentParser, smoke: bool = True) -> None:
+def _configured(parser: argparse.ArgumentParser, smoke: bool = True, trains: bool = False) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
                         help="config file with structural argument, e.g. configs/dip/denoise.py:small")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_overrides", help="override any key of the config")
     if smoke:
         parser.add_argument("--smoke", action="store_true", help="the config's smoke form: two tiny steps")
+    if trains:
+        parser.add_argument("--deterministic", action="store_true",
+                            help="GPUs too give the same bits every time (slower); CPUs and TPUs do anyway")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,11 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
         return p
 
     p = verb("train", "train a config; a workdir that holds the run is resumed, bit for bit where the devices agree")
-    _configured(p)
+    _configured(p, trains=True)
     p.add_argument("--workdir", help="run folder (default: runs/<config>, with a short hash of what overrides change)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no news but warnings")
-    p.add_argument("--deterministic", action="store_true",
-                   help="GPUs too give the same bits every time (slower); CPUs and TPUs do anyway")
     p.add_argument("--profile", metavar="FROM:TO", help="trace these steps for TensorBoard and XProf, in RUN/profile")
     launchers.add_arguments(p)
     group = p.add_argument_group("one of several processes (--processes, SLURM and other clusters say it themselves)")
@@ -78,6 +80,9 @@ def make_parser() -> argparse.ArgumentParser:
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
     p.add_argument("run", help="run folder")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p = verb("convert", "make a run folder of a published StyleGAN2-ADA pickle, for sample, report and status")
+    p.add_argument("file", help="NVlabs' .pkl; nothing in it is executed")
+    p.add_argument("--out", required=True, help="new run folder")
     p = verb("reproduce", "redraw a figure or table of a paper: runs what is missing, writes PNG, JSON, HTML",
              json_out=True)
     p.add_argument("figure", help="e.g. dip/restoration (see list)")
@@ -90,9 +95,9 @@ def make_parser() -> argparse.ArgumentParser:
              " where it cannot fit", json_out=True)
     _configured(p)
     p.add_argument("--device-memory", type=float, metavar="GIB", help="of a device that is not here")
-    p = verb("verify-resume", "kill short runs of a config and compare their last bits with a run left alone",
-             json_out=True)
-    _configured(p)
+    p = verb("verify-resume", "kill short runs of a config and compare their last bits with a run left alone; each run"
+             " is one process, with all devices that are here", json_out=True)
+    _configured(p, trains=True)
     p.add_argument("--steps", type=int, default=12, help="length of the runs (default 12)")
     p.add_argument("--kills", type=int, default=2, help="times one of them is killed (default 2)")
     p.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
@@ -102,13 +107,13 @@ def make_parser() -> argparse.ArgumentParser:
     p = verb("diff", "what differs between two configs or runs")
     p.add_argument("a", help="config file[:arg] or run folder")
     p.add_argument("b", help="config file[:arg] or run folder")
-    p = verb("report", "write a run's report.html again")
-    p.add_argument("run", help="run folder")
+    p = verb("report", "write a run's or a sweep's report.html again")
+    p.add_argument("run", help="run folder, or a sweep's workdir")
     p = verb("status", "state, step, digest and last metrics of runs", json_out=True)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     p = verb("sweep", "run a config's sweep_NAME() or search_NAME(); started again, only what is missing",
              json_out=True)
-    _configured(p)
+    _configured(p, trains=True)
     p.add_argument("--sweep", required=True, metavar="NAME", help="the function's name in the config file")
     p.add_argument("--workdir", help="folder for runs and report (default: runs/sweeps/<config>-<sweep>)")
     p.add_argument("--max-parallel", type=int, default=1, metavar="N", help="runs at a time (default 1)")
@@ -211,9 +216,10 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
             print(inspect.status_text(found))
         write_json(args.json, found)
     elif args.verb == "report":
-        from genjax.core import report
+        from genjax.core import report, sweep_run
 
-        print(report.write(args.run))
+        is_sweep = (Path(args.run) / sweep_run.SWEEP).is_file()
+        print(sweep_run.report(Path(args.run)) if is_sweep else report.write(args.run))
     elif args.verb == "sample":
         from genjax.core import snapshot
 
@@ -225,6 +231,10 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
         if args.json != "-":
             print("\n".join(f"{k:24} {v}" for k, v in row.items()))
         write_json(args.json, row)
+    elif args.verb == "convert":
+        from genjax.gan import nvlabs
+
+        print(nvlabs.convert_file(args.file, args.out))
     elif args.verb == "reproduce":
         from genjax.core import figure, train
 
@@ -249,7 +259,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
         load()  # its mistakes are told before anything starts
         workdir = args.workdir or str(Path("runs/verify") / Path(_workdir(args, overrides)).relative_to("runs"))
         found = verify.verify(args.config, overrides, args.smoke, args.steps, args.kills, args.seed, workdir,
-                              tell=print if args.json != "-" else lambda _: None)
+                              tell=print if args.json != "-" else lambda _: None, deterministic=args.deterministic)
         write_json(args.json, found)
         return 0 if all(r["equal"] for r in found) else 1
     elif args.verb == "bench":
@@ -320,12 +330,18 @@ def one_line(argv: list[str] | None = None) -> int:
         args, overrides = parse(sys.argv[1:] if argv is None else argv)
         if getattr(args, "quiet", False):
             terminal.setLevel(logging.WARNING)
-        if args.verb not in ("show", "diff", "list", "sweep", "verify-resume") and not launchers.starts_others(args):
-            from genjax.core import backend, distributed
+        from genjax.core import backend
 
+        if args.verb in LOOKING or launchers.starts_others(args):
+            backend.leave_devices()
+        else:
             if args.verb == "train":
+                from genjax.core import distributed
+
+                if args.deterministic:
+                    backend.deterministic()
                 distributed.start(args.coordinator, args.num_processes, args.process_id)
-            backend.start(getattr(args, "deterministic", False))
+            backend.start()
         code = run(args, overrides)
         sys.stdout.flush()
         return code
@@ -364,10 +380,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         else:
             traceback.print_exc()
-    if (lost or code not in (0, 75)) and "genjax.core.distributed" in sys.modules:
+    if "genjax.core.distributed" in sys.modules:
         from genjax.core import distributed
 
-        distributed.leave(code)
+        distributed.leave(code, in_order=not lost and code in (0, 75))
     return code
 
 

@@ -29,6 +29,6 @@ def get_config(arg: str = ""):
         optimizer=node("genjax.gan.goodfellow.momentum_sgd", saturate=250 * epoch),
         train=node("genjax.core.experiment.TrainOptions", steps="1000 epochs", steps_per_call=10, log_every=10,
                    save_every=2000, preview_every=2000),
-        smoke=("data.batch_size=8", "task.preview_images=4", "task.images=16", "task.generator.hidden=(8, 8)",
+        smoke=("data.batch_size=8", "task.preview_images=4", "task.bias_images=16", "task.generator.hidden=(8, 8)",
                "task.discriminator.units=(8, 8)"),
     )

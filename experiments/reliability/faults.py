@@ -64,13 +64,10 @@ class Case:
         """The run is the one killed in the middle."""
         shutil.copytree(self.half, self.folder)
 
-    def newest(self) -> Path:
-        """The newest checkpoint's folder."""
-        return self.folder / "checkpoints" / str(_short.checkpoints(self.folder)[-1])
-
-    def largest(self) -> Path:
-        """The newest checkpoint's largest file: its arrays."""
-        return max((p for p in self.newest().rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    def arrays(self, step: int | None = None) -> Path:
+        """The largest file of a checkpoint (None: the newest): its arrays."""
+        folder = self.folder / "checkpoints" / str(_short.checkpoints(self.folder)[-1] if step is None else step)
+        return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
     def start(self, when: Callable[[], bool] | None = None, do: Callable[[], None] | None = None) -> None:
         """Runs the command to its end, calling `do` as soon as `when` holds, and keeps what it said."""
@@ -217,7 +214,7 @@ def checkpoints_read_only(case: Case) -> Iterator[None]:
 def truncated_checkpoint(case: Case) -> Iterator[None]:
     """The newest checkpoint's arrays are cut in the middle."""
     case.take_up()
-    file = case.largest()
+    file = case.arrays()
     os.truncate(file, file.stat().st_size // 2)
     case.good = _short.checkpoints(case.folder)[-2]
     yield
@@ -225,10 +222,27 @@ def truncated_checkpoint(case: Case) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def all_truncated(case: Case) -> Iterator[None]:
+    """Every checkpoint's arrays are cut in the middle, until they are put back from a copy."""
+    case.take_up()
+    copy = shutil.copytree(case.folder / "checkpoints", case.folder.parent / f"copy_{case.folder.name}",
+                           dirs_exist_ok=True)
+    for step in _short.checkpoints(case.folder):
+        file = case.arrays(step)
+        os.truncate(file, file.stat().st_size // 2)
+    case.start()
+    if (case.folder / "corrupt").exists():
+        raise UserError(f"{case.folder}: a damaged checkpoint was moved, with none to go on from")
+    shutil.copytree(copy, case.folder / "checkpoints", dirs_exist_ok=True)
+    shutil.rmtree(copy)
+    yield
+
+
+@contextlib.contextmanager
 def flipped_bits(case: Case) -> Iterator[None]:
     """Eight bytes in the middle of the newest checkpoint's arrays are inverted."""
     case.take_up()
-    file = case.largest()
+    file = case.arrays()
     data = bytearray(file.read_bytes())
     at = len(data) // 2
     data[at:at + 8] = bytes(255 - b for b in data[at:at + 8])
@@ -273,6 +287,7 @@ FAULTS: dict[str, tuple[Callable[[Case], contextlib.AbstractContextManager[None]
     "last metrics line half-written": (torn_metrics, [0]),
     "a file in the folder's way": (file_in_the_way, [2, 0]),
     "newest checkpoint, bits flipped": (flipped_bits, [0]),
+    "every checkpoint truncated": (all_truncated, [2, 0]),
     "folder read-only": (read_only_folder, [2, 0]),
     "checkpoints read-only from a step on": (checkpoints_read_only, [2, 0]),
     "disk full from the start": (full_from_the_start, [2, 0]),

@@ -13,20 +13,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GENJAX_CACHE") or Path.home() / ".cache" / "genjax")
 
 
-def start(deterministic: bool = False) -> None:
-    """Turns the persistent compilation cache on and checks that the asked-for backend is there.
+def deterministic() -> None:
+    """Lets XLA choose no kernel whose result depends on timing, on GPUs; noted in the environment, so in every report
+    and snapshot. XLA reads it when the backend starts: it must come before `start`, and before
+    `genjax.core.distributed.start`, which asks the backend who this process is."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DETERMINISTIC not in flags.split():
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
 
-    Args:
-      deterministic: let XLA choose no kernel whose result depends on timing, on GPUs; noted in the environment, so in
-        every report and snapshot.
+
+def leave_devices() -> None:
+    """This process only looks, or starts others: whatever it computes, on the host; the devices, whose memory a
+    backend takes when it starts, are the runs'. The environment, which those inherit, stays."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def start() -> None:
+    """Turns the persistent compilation cache on and checks that the asked-for backend is there.
 
     Raises:
       UserError: JAX_PLATFORMS names a backend that cannot be initialised.
     """
     import jax
-
-    if deterministic:  # read by XLA when the backend starts, below
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
 
     if not jax.config.jax_compilation_cache_dir:
         folder = cache_folder() / "xla"

@@ -1,8 +1,9 @@
 """Full checkpoints (Orbax) and small self-describing snapshots (npz).
 
 A checkpoint holds the whole state and always restores onto the shardings of the current mesh, so 8 -> 4 -> 1 devices
-works. A snapshot holds what `Task.export` gives, flat `path -> array`, with the resolved config and versions beside it,
-and is readable without the code that wrote it.
+works. Reading one waits for no other process: where one fails, all agree on what comes next. A snapshot holds what
+`Task.export` gives, flat `path -> array`, with the resolved config and versions beside it, and is readable without the
+code that wrote it.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import future, type_handlers
 
 from genjax.core import distributed
@@ -42,14 +45,35 @@ def layout(tree: Any) -> dict[str, list]:
     return {k: [list(v.shape), str(v.dtype)] for k, v in flat(tree).items()}
 
 
+def _bytes(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint8)  # a view: no copy, and no other thread waits
+
+
 def digest(tree: Any) -> str:
     """sha256 over every array (path, dtype, shape, bytes): equal digests mean equal bits."""
     h = hashlib.sha256()
     for name, x in sorted(flat(tree).items()):
         x = np.asarray(x)
         h.update(f"{name} {x.dtype} {x.shape};".encode())
-        h.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8))  # a view: no copy, and no other thread waits
+        h.update(_bytes(x))
     return h.hexdigest()
+
+
+def shard_digests(tree: Any, primary: bool = False) -> dict[str, dict[str, str]]:
+    """`{path: {index: sha256}}` of the parts of jax arrays that this process holds, each once.
+
+    Args:
+      tree: of jax arrays.
+      primary: only the first copy of each part, which one process of all has.
+    """
+    out: dict[str, dict[str, str]] = {}
+    for name, x in flat(tree).items():
+        parts = out.setdefault(name, {})
+        for shard in x.addressable_shards:
+            index = ",".join("{}:{}".format(*s.indices(n)) for s, n in zip(shard.index, x.shape, strict=True))
+            if index not in parts and not (primary and shard.replica_id):
+                parts[index] = hashlib.sha256(_bytes(np.asarray(shard.data))).hexdigest()
+    return out
 
 
 def _here(tree: Any) -> bool:
@@ -58,16 +82,22 @@ def _here(tree: Any) -> bool:
 
 
 class _Meta(ocp.JsonCheckpointHandler):
-    """JSON beside the arrays: their layout and digest. The thread that writes computes the digest, not the loop's; the
-    checkpoint counts as finished only when both are there."""
+    """JSON beside the arrays: their layout and digest, with several processes a file each of the digests of its parts.
+    The thread that writes computes the digests, not the loop's; the checkpoint counts as finished only when all are
+    there."""
 
     async def async_save(self, directory, item=None, args=None):
         """What Orbax waits for before it gives the checkpoint its name."""
         return [future.CommitFutureAwaitingContractedSignals(self._write(directory, args.state), name="meta")]
 
     async def _write(self, directory, state):
+        here = _here(state)
+        if not here:
+            shards = json.dumps(shard_digests(state, primary=True))
+            (directory / f"shards.{jax.process_index()}").write_text(shards)
         if distributed.main():
-            meta = {"layout": layout(state), "digest": digest(state) if _here(state) else None}
+            meta = {"layout": layout(state), "digest": digest(state) if here else None,
+                    "shards": 0 if here else jax.process_count()}
             (directory / "metadata").write_text(json.dumps(meta))
 
 
@@ -79,7 +109,7 @@ class _MetaSave(ocp.args.CheckpointArgs):
 
 @ocp.args.register_with_handler(_Meta, for_restore=True)
 @dataclasses.dataclass
-class _MetaRestore(ocp.args.CheckpointArgs):
+class _MetaRestore(ocp.args.CheckpointArgs):  # Orbax wants one
     pass
 
 
@@ -106,14 +136,58 @@ def _silence_dropped_reads() -> None:
         sys.unraisablehook = hook
 
 
+_WRITABLE, _READABLE, _ROOM = "make it writable", "make it readable", "make room"
+_WRITE_FIXES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EACCES: _WRITABLE, errno.EPERM: _WRITABLE,
+                errno.EROFS: _WRITABLE, errno.EIO: "see to the disk"}
+# Failures to read that say nothing about what lies in the files.
+_READ_FIXES = {
+    errno.EACCES: _READABLE, errno.EPERM: _READABLE,
+    errno.EMFILE: "allow more open files (ulimit -n)", errno.ENFILE: "close other programs",
+    errno.ENOMEM: "free memory", errno.ENOBUFS: "free memory",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOLCK,
+                     errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED,
+                     errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+                    "see to the disk or the network"),
+}
+_SMALLER = "take more or larger devices, or lower what the config puts on each"
+_READ_WORDS = {"RESOURCE_EXHAUSTED": _SMALLER, "out of memory": _SMALLER, "PERMISSION_DENIED": _READABLE,
+               "UNAVAILABLE": "see to the disk or the network", "DEADLINE_EXCEEDED": "see to the disk or the network"}
+
+
+def _said(error: BaseException) -> str:
+    """What an exception, or the one that caused it, says, short."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).split("\n")[0].split(". See full ")[0].split(
+        " [tensorstore_spec=")[0][:200]
+
+
+def _no_damage(error: BaseException | None) -> tuple[str, str] | None:
+    """`(reason, fix)` where a failed read says nothing about the files: memory, rights, limits, a disk that hangs."""
+    while error is not None:
+        text = str(error)
+        if isinstance(error, MemoryError):
+            return _said(error), "free memory"
+        # TensorStore's errors are ValueErrors that carry the system's number.
+        numbers = [error.errno] if isinstance(error, OSError) else map(int, re.findall(r"os_error_code='(\d+)'", text))
+        for number in numbers:
+            if number in _READ_FIXES:
+                return os.strerror(number), _READ_FIXES[number]
+        for word, fix in _READ_WORDS.items():
+            if word in text and not isinstance(error, OSError):
+                return _said(error), fix
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
 class Checkpoints:
     """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
 
     def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self._keep = Path(folder), keep
+        self.folder, self._keep, self._handlers = Path(folder), keep, _handlers()
         self._manager = ocp.CheckpointManager(
             self.folder.resolve(),
-            item_handlers=_handlers(),
+            item_handlers=self._handlers,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None,
                 cleanup_tmp_directories=True),  # a killed run leaves half a checkpoint behind
@@ -141,48 +215,82 @@ class Checkpoints:
     def restore(self, abstract: Any) -> Any | None:
         """The newest readable checkpoint, placed on the shardings of `abstract`; None when there is none.
 
-        An unreadable checkpoint is moved to `corrupt/` with a warning and the one before is taken.
+        Once one is read, the damaged ones after it are moved to `corrupt/` with a warning. Until then nothing is moved:
+        no failure leaves a run behind that would begin again at step 0.
 
         Raises:
-          UserError: the checkpoint holds another architecture, or none is readable.
+          UserError: the checkpoint holds another architecture, all are damaged, or reading fails for reasons that are
+            not the files' (memory, rights, limits, a disk or network that hangs).
         """
-        steps = self.steps()[::-1]
         _silence_dropped_reads()
-        for step in steps:
-            found, reason = None, "another process could not read it"
+        damaged: dict[int, str] = {}
+        for step in distributed.from_main(lambda: self.steps()[::-1]):
+            found = reason = error = None
             try:
                 found = self._read(step, abstract)
-            except UserError:
-                raise
+            except UserError as e:
+                error = e
             except Exception as e:  # whatever the storage layer raises on damaged files
-                reason = (str(e).strip() or type(e).__name__).split("\n")[0].split(". See full ")[0][:200]
-            if distributed.agree(found is not None):
-                for old in self.steps()[:-self._keep]:  # a kill came between a save and the deletion that follows it
-                    self._manager.delete(old)
+                reason, other = _said(e), _no_damage(e)
+                if other:
+                    error = UserError(f"cannot read checkpoint {step} in {self.folder}: {other[0]}; {other[1]} and run"
+                                      f" the same command again (or remove {self.folder / str(step)}, to go on from the"
+                                      " one before)")
+            votes = distributed.votes(2 if error else 1 if reason else 0)
+            if votes.max() == 2:
+                raise error or UserError(f"process {votes.argmax()} of this run could not read checkpoint {step} in"
+                                         f" {self.folder}; its output says why")
+            if votes.max() == 0:
                 # Fresh buffers: restored arrays may share memory with the reader, and the loop donates them.
-                return jax.tree.map(lambda x: x.copy(), found)
-            log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
-            if distributed.main():
-                self._set_aside(step)
-            distributed.barrier("set aside")
-            self._manager.reload()
-        if steps:
-            raise UserError(f"none of the checkpoints {steps} in {self.folder} is readable; start in a fresh workdir")
+                found = jax.block_until_ready(jax.tree.map(lambda x: x.copy(), found))
+                self._tidy(damaged)
+                return found
+            damaged[step] = reason or f"process {votes.argmax()} could not read it"
+        if damaged:
+            reason = next(iter(damaged.values())).replace(str(self.folder.resolve()), "").strip()[:120]
+            raise UserError(f"none of the checkpoints {list(damaged)} in {self.folder} is readable ({reason}); put back"
+                            " whole files, or remove that folder to start over at step 0, and run the same command"
+                            " again")
         return None
 
+    def _tidy(self, damaged: dict[int, str]) -> None:
+        """Leaves the checkpoint that was read and the `keep` - 1 before it."""
+        for step, reason in damaged.items():
+            log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
+        if damaged:
+            distributed.from_main(lambda: [self._set_aside(step) for step in damaged])
+            self._manager.reload()
+        # A kill came between a save and the deletion that follows it.
+        for old in distributed.from_main(lambda: self.steps()[:-self._keep]):
+            self._manager.delete(old)
+
     def _read(self, step: int, abstract: Any) -> Any:
-        saved = self._manager.restore(step, args=ocp.args.Composite(meta=_MetaRestore()))["meta"]
+        # By the handlers themselves: the manager waits, after a part is read, until the other processes have read it.
+        folder = epath.Path(self.folder.resolve() / str(step))
+        saved = json.loads((folder / "meta" / "metadata").read_text())
         wanted = layout(abstract)
         if saved["layout"] != wanted:
             raise UserError(self._mismatch(saved["layout"], wanted))
         args = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
-        found = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        found = self._handlers["state"].restore(folder / "state", args=args)
         if int(found.step) != step:
             raise ValueError(f"holds step {int(found.step)}")
         # The storage layer does not notice changed bytes in large arrays.
         if saved.get("digest") and _here(found) and digest(found) != saved["digest"]:
             raise ValueError("its arrays are not the ones that were saved")
+        if saved.get("shards"):
+            self._check_shards(found, [json.loads((folder / "meta" / f"shards.{i}").read_text())
+                                       for i in range(saved["shards"])])
         return found
+
+    @staticmethod
+    def _check_shards(found: Any, files: list[dict[str, dict[str, str]]]) -> None:
+        """Compares this process's parts with those that were saved; on another topology the parts are others."""
+        for name, parts in shard_digests(found).items():
+            saved = {index: sha for file in files for index, sha in file.get(name, {}).items()}
+            bad = [index for index, sha in parts.items() if saved.get(index, sha) != sha]
+            if bad:
+                raise ValueError(f"{name} [{bad[0]}] is not what was saved")
 
     def _set_aside(self, step: int) -> None:
         aside = self.folder.parent / "corrupt"
@@ -203,9 +311,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as e:
-            fixes = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EACCES: "make it writable",
-                     errno.EPERM: "make it writable", errno.EROFS: "make it writable", errno.EIO: "see to the disk"}
-            known = {os.strerror(number): fix for number, fix in fixes.items()}
+            known = {os.strerror(number): fix for number, fix in _WRITE_FIXES.items()}
             known["timed out"] = "see whether the disk is slow or the clock leapt"  # Orbax's own limits
             reason = next((text for text in known if text in str(e)), None)
             if reason is None:

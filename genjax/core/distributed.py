@@ -1,18 +1,20 @@
 """Several processes as one run: who is here, who writes, and how they agree.
 
-`start` joins the processes through `jax.distributed`: from SLURM, Open MPI, Kubernetes or Cloud TPU, which jax knows by
-their environment, or from explicit flags. Afterwards `jax.devices()` are those of all processes; every process runs the
-same program on its own part, loads only its own rows of each batch, and process 0 alone writes logs and pictures.
+`start` joins the processes through `jax.distributed`: from SLURM, Open MPI, Kubernetes or Cloud TPU, which are known by
+their environment (`genjax.core.cluster`), or from explicit flags. Afterwards `jax.devices()` are those of all
+processes; every process runs the same program on its own part, loads only its own rows of each batch, and process 0
+alone writes logs and pictures.
 """
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,13 +22,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
+from genjax.core import cluster
 from genjax.errors import UserError
 
 log = logging.getLogger("genjax")
 
 LEAVING = threading.Event()  # this process ends for reasons of its own
-# What each launcher calls the number of processes; one process needs no joining.
-_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 class PeerLost(Exception):
@@ -47,18 +48,11 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
     given = {"--coordinator": coordinator, "--num-processes": processes, "--process-id": process}
     missing = [k for k, v in given.items() if v is None]
     if len(missing) == 3:
-        if any(os.environ.get(name) == "1" for name in _COUNTS):
-            return
-        try:
-            jax.distributed.initialize()
-        except ValueError:  # no cluster
-            return
-        except RuntimeError as e:
-            if "must be called before" not in str(e):
-                raise UserError(f"the processes of this job did not find each other ({str(e).splitlines()[0][:200]});"
-                                " start all of them, or give --coordinator, --num-processes and --process-id") from None
-            return  # called from a program that uses jax already
-        _quiet()
+        found = None if cluster.alone() else cluster.open_mpi()
+        if found:
+            _join(*found)
+        elif not cluster.alone() and cluster.detect():
+            _quiet()
         return
     if missing:
         raise UserError(f"{', '.join(missing)} missing: --coordinator, --num-processes and --process-id go together")
@@ -67,12 +61,17 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         raise UserError(f"--coordinator {coordinator} is not HOST:PORT, e.g. 10.0.0.1:1234")
     if processes < 1 or not 0 <= process < processes:
         raise UserError(f"--process-id {process} of --num-processes {processes}: must be from 0 to {processes - 1}")
-    if processes == 1:
-        return
+    if processes > 1:
+        _join(coordinator, processes, process)
+
+
+def _join(coordinator: str, processes: int, process: int) -> None:
     log.info("process %d of %d, joining at %s", process, processes, coordinator)
     try:
-        jax.distributed.initialize(coordinator, processes, process)
-    except RuntimeError as e:
+        # Told everything, jax has nothing to detect, and nothing to stumble over while it does.
+        jax.distributed.initialize(coordinator, processes, process, local_device_ids=cluster.local_devices(),
+                                   cluster_detection_method="deactivate")
+    except (RuntimeError, ValueError) as e:
         reason = str(e).split("\n")[0][:200]
         raise UserError(f"could not join {processes} processes at {coordinator} ({reason}); start all of them, with one"
                         " --coordinator that they can reach and a --process-id each") from None
@@ -140,31 +139,67 @@ def barrier(name: str) -> None:
 
 def agree(ok: bool) -> bool:
     """Whether `ok` holds in every process."""
-    return bool(np.all(multihost_utils.process_allgather(np.array(ok)))) if several() else ok
+    return not votes(0 if ok else 1).any()
 
 
-def from_main(call: Any) -> Any:
-    """Runs `call` in process 0 only and returns what it gives there, None elsewhere; if it fails, all fail.
+def votes(value: int) -> np.ndarray:
+    """The `value` of every process, by its number."""
+    found = multihost_utils.process_allgather(np.int32(value)) if several() else value
+    return np.asarray(found).reshape(-1)
+
+
+def _broadcast(text: str) -> str:
+    """Process 0's text, in every process."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
+    data = data if main() else np.zeros(size, np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(data)).astype(np.uint8)).decode()
+
+
+def from_main(call: Callable[[], Any]) -> Any:
+    """Runs `call` in process 0 only and returns what it gives (JSON) in every process; if it fails, all fail.
 
     Raises:
-      UserError: in process 0 its own error, in the others one line that says where to look.
+      UserError: in every process, of a UserError or OSError in process 0. Of anything else in the others, while it
+        goes on in process 0.
     """
-    error, found = None, None
+    error, found, told = None, None, "null"
     if main():
         try:
             found = call()
-        except UserError as e:
+            told = json.dumps([None, found])
+        except Exception as e:  # the others must not wait for it, whatever it is
             error = e
-    if not agree(error is None):
-        raise error or UserError("process 0 of this run could not go on; its output says why")
+            if isinstance(e, OSError):
+                where = f"{e.filename}: " if e.filename else ""
+                error = UserError(f"{where}{e.strerror or e}; mend that and run the same command again")
+            told = json.dumps([str(error) if isinstance(error, UserError) else
+                               f"process 0 of this run failed ({type(e).__name__}); its output says why", None])
+    if several():
+        failed, value = json.loads(_broadcast(told))
+        if failed and error is None:
+            raise UserError(failed)
+        found = found if main() else value
+    if error is not None:
+        raise error
     return found
 
 
-def leave(code: int) -> None:
-    """Ends this process, without jax's farewell to the others, who may not come, if it is one of several."""
+def leave(code: int, in_order: bool) -> None:
+    """Ends this process, if it is one of several, without jax's farewell to the others: they may not come, and after a
+    SIGTERM that comes when the run is already over the farewell takes minutes.
+
+    Args:
+      code: the exit code.
+      in_order: all of them end like this one, so they wait for each other first.
+    """
     if joined():
         LEAVING.set()
-        time.sleep(2 if main() else 0)  # when it ends, jax aborts the others, who may be about to say why they end
+        if in_order:
+            with contextlib.suppress(RuntimeError, ValueError):
+                barrier("leave")
+        else:
+            time.sleep(2 if main() else 0)  # when it ends, jax aborts the others, who may be about to say why they end
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

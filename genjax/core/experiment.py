@@ -166,7 +166,11 @@ class Programs:
             return
         step, total = 0, self.experiment.steps("steps")
         while step < total:
-            sh.batch_shardings(self._spec(step), self.mesh, self.constant)
+            try:
+                sh.batch_shardings(self._spec(step), self.mesh, self.constant)
+            except UserError as e:
+                raise UserError(f"from step {step} on, {e}".replace(
+                    "config.data.batch_size", "the batch sizes of config.data's schedule")) from None
             step = self.experiment.data.next_change(step)
 
     def _spec(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -7,6 +7,7 @@ once, however often and to whomever SLURM says it.
 """
 
 import contextlib
+import hashlib
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from genjax.core.launchers import PREEMPTED, ROOT, Job, Options, exit_code, python, tied
+from genjax.core.launchers import PREEMPTED, ROOT, Job, Options, exit_code, last_words, python, tied
 from genjax.errors import UserError
 
 # How a run ends that was asked to: saved; or, before it had anything to save, interrupted or ended by the signal.
@@ -33,6 +34,7 @@ class Attempt:
     def __init__(self, job: Job):
         self.argv = python(job)
         self.logs = [str(job.log(i).absolute()) for i in range(job.processes)]
+        self.folder = str(job.folder.absolute())
         self.cwd = str(Path.cwd())
 
     def checkpoint(self) -> Any:
@@ -56,10 +58,34 @@ class Attempt:
         if code == 0:
             return
         if code not in ASKED or not got:  # 75 unasked: another task is gone, and its failure is the job's
+            if code != PREEMPTED and not (got and code >= 128):  # killed while it saved: it goes on from before
+                self._failed(code, log)
             raise RuntimeError(f"exit code {code} from {shlex.join(self.argv)}; its output is in {log}")
         if limit not in got:  # preempted, or cancelled: what comes now is SLURM's affair
             sys.exit(PREEMPTED)
         requeue(limit, None)  # ends the process; in other tasks than the first it does nothing
+
+    def _failed(self, code: int, log: str) -> None:
+        """Marks a run that broke down without a mark of its own, so that it stays failed; the log says why."""
+        from genjax.core.run import RunFolder
+
+        reason = last_words(Path(log))
+        if not reason.startswith("error: "):
+            reason = f"error: exit code {code}" + f" ({reason[:200]})" * bool(reason)
+            with contextlib.suppress(OSError), open(log, "a") as file:
+                file.write(f"{reason}\n")
+        folder = RunFolder(self.folder)
+        for _ in range(60 if len(self.logs) > 1 else 1):  # the other tasks of this run end too
+            if not folder.busy():
+                break
+            time.sleep(0.5)
+        else:
+            return  # another process has the run: this one only came too late
+        mark, info = folder.state()
+        # A preempted run that a `stop` metric had ended needs its mark, to end where it would have.
+        if folder.config_file.exists() and (mark == "running" or mark == "preempted" and not info.get("stopped")):
+            with contextlib.suppress(OSError):
+                folder.mark("FAILED", step=info.get("step", 0), reason=reason.removeprefix("error: "), exit_code=code)
 
     def _run(self, log: str, got: list[int], unheard: set[int], alone: bool) -> int:
         """The child's exit code. It inherits blocked signals, so that only this process's word reaches it.
@@ -83,6 +109,28 @@ class Attempt:
                 told = True
             time.sleep(0.05)
         return exit_code(child.returncode)
+
+
+def token(jobs: Sequence[Job]) -> str:
+    """What marks the job of these runs in SLURM (its comment): known before it is submitted, the same every time."""
+    first, names = jobs[0], " ".join(j.name for j in jobs)
+    return "genjax:" + hashlib.sha1(f"{first.folder.parent.resolve()} {names}".encode()).hexdigest()[:12]
+
+
+def alive() -> dict[str, str]:
+    """This user's waiting and running jobs, the elements of arrays one by one: {job: "token:index"}.
+
+    Raises:
+      UserError: squeue does not answer.
+    """
+    try:
+        said = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i %k"], capture_output=True,
+                              text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as e:
+        reason = " ".join((getattr(e, "stderr", None) or str(e)).split())[:200]
+        raise UserError(f"squeue does not say which jobs are in SLURM's queue ({reason})") from None
+    rows = (line.split(maxsplit=1) for line in said.splitlines() if line.strip())
+    return {job: f"{' '.join(comment)}:{job.partition('_')[2] or 0}" for job, *comment in rows}
 
 
 def import_submitit():
@@ -125,6 +173,7 @@ def _executor(jobs: Sequence[Job], options: Options):
         job_name=name, time=options.time, nodes=options.nodes, ntasks_per_node=first.processes // options.nodes,
         array_parallelism=options.max_parallel,
         stderr_to_stdout=True, setup=[f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"],
+        comment=token(jobs),
         additional_parameters={"requeue": True, **{k.replace("-", "_"): v for k, v in options.sbatch}},
         **{k: v for k, v in parameters.items() if v is not None})
     return executor
@@ -140,7 +189,14 @@ def submit(jobs: Sequence[Job], options: Options) -> None:
     if not options.dry_run and not shutil.which("sbatch"):
         raise UserError("--on slurm: there is no sbatch here; run it where SLURM is, or look with --dry-run")
     for _, group in groupby(sorted(jobs, key=lambda j: j.processes), key=lambda j: j.processes):
-        _submit(list(group), options)
+        group = list(group)
+        there = {} if options.dry_run else alive()
+        same = [job for job, mark in there.items() if mark.rpartition(":")[0] == token(group)]
+        if same:
+            job = same[0].split("_")[0]
+            raise UserError(f"job {job} trains in {group[0].folder} already (squeue -j {job} shows it); wait for it, or"
+                            f" scancel {job}, which saves, and submit again")
+        _submit(group, options)
 
 
 def _submit(jobs: list[Job], options: Options) -> None:

@@ -8,6 +8,7 @@ keep every exit code, and to keep each run's terminal output beside its folder.
 import argparse
 import contextlib
 import math
+import os
 import re
 import shlex
 import shutil
@@ -19,10 +20,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from genjax.core import gpus
 from genjax.errors import UserError
 
 # Without importing jax, which a launcher leaves to the runs: config.ROOT and train.PREEMPTED_EXIT.
@@ -54,6 +56,8 @@ class Options:
     processes: int = 1
     max_parallel: int = 1
     dry_run: bool = False
+    gpus: tuple[str, ...] = ()  # CUDA_VISIBLE_DEVICES of each process that runs at once; empty: all of them see all
+    slot: int | None = None  # of a single job, among `max_parallel`; None: the first that is free
     # SLURM
     partition: str | None = None
     account: str | None = None
@@ -92,6 +96,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
+_JOINING = ("--coordinator", "--num-processes", "--process-id")  # of `train`, see launch.py
 # Flags of one place only: (flag, metavar, type, help).
 _SLURM = (
     ("--partition", "NAME", str, "partition (default: the cluster's)"),
@@ -137,7 +142,7 @@ def options(args: argparse.Namespace, max_parallel: int = 1) -> Options:
         for flag, *_ in flags:
             if args.on != place and getattr(args, _key(flag)) is not None:
                 raise UserError(f"{flag} goes with --on {place}; add that, or leave it out")
-    names = {f.name for f in fields(Options)} - {"max_parallel", "time", "sbatch"}
+    names = {f.name for f in fields(Options)} - {"max_parallel", "time", "sbatch", "gpus", "slot"}
     given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.time is not None:
         given["time"] = _minutes(args.time)
@@ -150,6 +155,15 @@ def options(args: argparse.Namespace, max_parallel: int = 1) -> Options:
             raise UserError(f"--on tpu-pod needs {' and '.join(missing)}")
         if found.processes > 1:
             raise UserError("--processes is set by the TPU pod itself, one per worker; leave it out")
+    joins = [f for f in _JOINING if getattr(args, _key(f), None) is not None]
+    if joins and (found.on != "local" or found.processes > 1):
+        starts = f"--on {found.on}" if found.on != "local" else "--processes"
+        raise UserError(f"{joins[0]} makes this process one of several, and {starts} starts all of them and tells each"
+                        " who it is; leave one of the two out")
+    if found.on == "local" and not getattr(args, "status", False):
+        several = {"--max-parallel": max_parallel, "--processes": found.processes}
+        flags = " ".join(f"{flag} {n}" for flag, n in several.items() if n > 1)
+        found = replace(found, gpus=gpus.shares(max_parallel * found.processes, flags))
     return found
 
 
@@ -199,8 +213,8 @@ def launch(jobs: Sequence[Job], options: Options, tick: Tick | None = None) -> d
         for job in jobs:
             print(_gcloud(job, options))
     elif options.dry_run:
-        for job in jobs:
-            _print(job)
+        for i, job in enumerate(jobs):
+            _print(job, _environments(job, options, i % options.max_parallel))
     else:
         return _local(jobs, options, tick)
     return {}
@@ -216,7 +230,7 @@ def train(argv: Sequence[str], workdir: str, options: Options) -> int:
     if options.on != "local":
         launch([job], options)
     elif options.dry_run:
-        _print(job, shown=True)
+        _print(job, _environments(job, options, 0), shown=True)
     else:
         return _local([job], options, None, shown=True)[job.name]
     return 0
@@ -225,6 +239,16 @@ def train(argv: Sequence[str], workdir: str, options: Options) -> int:
 def tied(to_end_by: signal.Signals) -> list[str]:
     """What to put before a command so that it gets this signal if its parent is killed (Linux; elsewhere nothing)."""
     return ["setpriv", "--pdeathsig", to_end_by.name[3:]] if shutil.which("setpriv") else []
+
+
+def last_words(log: Path) -> str:
+    """The last error line of a process, else the last line it said; empty where it said nothing."""
+    try:
+        said = [s for s in log.read_text(errors="replace").splitlines()[-50:] if s.strip()]
+    except OSError:
+        return ""
+    errors = [s for s in said if s.startswith("error: ")]
+    return (errors or said)[-1].strip() if said else ""
 
 
 def exit_code(returncode: int) -> int:
@@ -249,14 +273,25 @@ def _commands(job: Job) -> list[list[str]]:
     return [[*one, *meet, str(i)] for i in range(job.processes)]
 
 
-def _print(job: Job, shown: bool = False) -> None:
+def _environments(job: Job, options: Options, slot: int) -> list[dict[str, str]]:
+    """What each process of a job finds in its environment beside this one's: the GPUs of its slot."""
+    mine = options.gpus[slot * job.processes:(slot + 1) * job.processes]
+    if not mine:
+        return [{}] * job.processes
+    # The second, because inside a cluster's job jax would choose among them by that cluster's numbers.
+    return [{"CUDA_VISIBLE_DEVICES": g, "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, range(g.count(",") + 1)))}
+            for g in mine]
+
+
+def _print(job: Job, environments: list[dict[str, str]], shown: bool = False) -> None:
     """A job's processes as lines for a shell. `shown`: process 0 writes to the terminal."""
     if shown and job.processes == 1:  # `train` itself
         print(shlex.join(python(job)))
         return
     for i, argv in enumerate(_commands(job)):
         to = "" if shown and i == 0 else f" >> {shlex.quote(str(job.log(i)))} 2>&1"
-        print(f"{shlex.join(argv)}{to}{' &' * (job.processes > 1)}")
+        more = "".join(f"{k}={v} " for k, v in environments[i].items())
+        print(f"{more}{shlex.join(argv)}{to}{' &' * (job.processes > 1)}")
 
 
 def _gcloud(job: Job, options: Options) -> str:
@@ -269,7 +304,8 @@ def _gcloud(job: Job, options: Options) -> str:
 class _Running:
     """The processes of one job."""
 
-    def __init__(self, job: Job, shown: bool):
+    def __init__(self, job: Job, slot: int, environments: list[dict[str, str]], shown: bool):
+        self.slot = slot
         self.left: list[subprocess.Popen] = []
         self.codes: list[int] = []  # of those that have ended, in the order of their ends
         try:
@@ -280,7 +316,7 @@ class _Running:
                     # A session of its own: Ctrl+C reaches the launcher alone, which hands it on once.
                     self.left.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
                                                       stderr=subprocess.STDOUT if out else None,
-                                                      start_new_session=True))
+                                                      start_new_session=True, env={**os.environ, **environments[i]}))
         except OSError as e:
             self.stop()
             raise UserError(f"cannot start {job.name}: {e.strerror} ({e.filename}); choose another --workdir") from None
@@ -323,14 +359,16 @@ def remembering(got: list[int]) -> Iterator[None]:
 def _local(jobs: Sequence[Job], options: Options, tick: Tick | None, shown: bool = False) -> dict[str, int]:
     """Runs jobs as processes; see `launch`. `shown`: process 0 of each writes to this terminal, not to a file."""
     waiting, running, codes = deque(jobs), {}, {}
+    free = list(range(options.max_parallel)) if options.slot is None else [options.slot]
     got: list[int] = []
     handed_on, told = 0, -math.inf
     with remembering(got):
         try:
             while running or (waiting and not got):
                 while waiting and len(running) < options.max_parallel and not got:
-                    job = waiting.popleft()
-                    running[job.name] = _Running(job, shown)
+                    job, slot = waiting.popleft(), min(free)
+                    running[job.name] = _Running(job, slot, _environments(job, options, slot), shown)
+                    free.remove(slot)
                 for _ in got[handed_on:]:  # a second signal means "now", to the runs too
                     handed_on += 1
                     for r in running.values():
@@ -339,7 +377,7 @@ def _local(jobs: Sequence[Job], options: Options, tick: Tick | None, shown: bool
                     code = r.poll()
                     if code is not None:
                         codes[name] = code
-                        del running[name]
+                        free.append(running.pop(name).slot)
                         told = -math.inf
                 if tick and time.monotonic() - told >= 1:
                     told = time.monotonic()

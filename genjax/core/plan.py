@@ -17,6 +17,8 @@ from genjax.errors import UserError
 
 log = logging.getLogger("genjax")
 
+SAVING = "copy of the state while saving"
+
 
 def count_parameters(tree: Any) -> int:
     """Elements over all leaves."""
@@ -50,11 +52,17 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
       device_memory: GiB of a device; None asks the devices that are here.
 
     Returns:
-      `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak, total,
-      available}, fits, flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`; parameters
-      are those of one copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes integers; total
-      is what XLA's program holds at once: state, batch, results and activations.
+      `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak, save_copy,
+      total, available}, fits, flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`;
+      parameters are those of one copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes
+      integers; total is what XLA's program holds at once (state, batch, results and activations) with the copy of the
+      state that a checkpoint is written from while the next steps run.
+
+    Raises:
+      UserError: `device_memory` is no size.
     """
+    if device_memory is not None and not (math.isfinite(device_memory) and device_memory > 0):
+        raise UserError(f"--device-memory {device_memory:g} is no size of a memory; give GiB, e.g. 80")
     experiment = config_lib.build(config)
     programs = Programs(experiment)
     state = programs.abstract
@@ -67,6 +75,8 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
     copies = experiment.task.copies(experiment.data.element_spec)
     total = sum(int(getattr(memory, f"{part}_size_in_bytes", 0)) * sign for part, sign in
                 (("argument", 1), ("output", 1), ("temp", 1), ("generated_code", 1), ("alias", -1)))
+    whole = sh.bytes_per_device(state)
+    total += whole  # `Checkpoints.save` copies it
     room = available(programs.mesh) if device_memory is None else int(device_memory * 2**30)
     return {
         "networks": _networks(state.params, copies),
@@ -74,8 +84,9 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
         "bytes_per_device": {
             "params": sh.bytes_per_device(state.params),
             "opt_state": sh.bytes_per_device(state.opt_state),
-            "state": sh.bytes_per_device(state),
+            "state": whole,
             "activations_peak": int(getattr(memory, "temp_size_in_bytes", 0)),
+            "save_copy": whole,
             "total": total,
             "available": room,
         },
@@ -93,16 +104,17 @@ def check(found: dict[str, Any]) -> None:
     Raises:
       UserError: the step needs more memory than a device has.
     """
-    need, room = (found["bytes_per_device"][k] / 2**20 for k in ("total", "available"))
+    need, copy, room = (found["bytes_per_device"][k] / 2**20 for k in ("total", "save_copy", "available"))
     if not found["fits"]:
-        raise UserError(f"does not fit: a step needs {need:,.0f} MiB on each device, which has {room:,.0f};"
-                        " lower the batch or config.data.size, set config.task.micro_batches or config.task.remat, or"
-                        " split the state with config.mesh.fsdp")
+        raise UserError(f"does not fit: a step needs {need:,.0f} MiB on each device ({copy:,.0f} of them for the"
+                        f" {SAVING}), which has {room:,.0f}; lower the batch or config.data.size, set"
+                        " config.task.micro_batches or config.task.remat, or split the state with config.mesh.fsdp")
 
 
 def text(found: dict[str, Any]) -> str:
     """The plan for people, the summary last; parameters of the state only, the optimiser's follow them."""
-    mb = {k: f"{v / 2**20:.1f} MiB" for k, v in found["bytes_per_device"].items()}
+    names = {"save_copy": SAVING}
+    mb = {names.get(k, k): f"{v / 2**20:.1f} MiB" for k, v in found["bytes_per_device"].items()}
     rows = [r for r in found["shardings"] if r["path"].startswith("params/")]
     wide = max((len(r["path"]) for r in rows), default=4)
     lines = [f"{r['path']:{wide}}  {r['dtype']}{r['shape']}  {r['spec']}  {r['bytes_per_device']:,} B" for r in rows]

@@ -1,6 +1,7 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
 
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 
 from genjax.core.run import RunFolder
 from genjax.errors import UserError
+from genjax.metrics import recipe
 from genjax.viz import grid, jsonl
+from genjax.viz.atomic import write_file
 from genjax.viz.progress import Progress
 from genjax.viz.tensorboard import TensorBoard
 
@@ -116,3 +119,19 @@ class Recorder:
             self._progress.close()
         self._board.close()
         self._jsonl.close()
+
+
+def numbers(folder: RunFolder, found: dict[str, Any]) -> dict[str, float]:
+    """An evaluation's metrics as plain floats.
+
+    How a value was measured, where it knows (`genjax.metrics.recipe.Value`), is kept in RUN/recipes.json, {metric:
+    {value, std, name, id, recipe}}, so that a number in metrics.jsonl can be told from another of the same name.
+    """
+    known = recipe.rows({k: v for k, v in found.items() if isinstance(v, recipe.Value)})
+    if known:
+        try:
+            write_file(folder.path / "recipes.json", json.dumps(known, indent=2) + "\n")
+        except OSError as e:
+            raise UserError(f"cannot write in {folder.path}: {e.strerror or e}; make room and run the same command"
+                            " again") from None
+    return {k: float(v) for k, v in found.items()}

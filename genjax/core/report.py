@@ -1,9 +1,11 @@
 """A run's `report.html`: one self-contained file that says what was run, how it went and what came out."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
@@ -32,6 +34,15 @@ def changes(config: ConfigDict) -> list[tuple[str, Any, Any]]:
         if required or value != field.default:
             found.append((key, None if required else repr(field.default), repr(value)))
     return found
+
+
+def _environment(folder: RunFolder) -> dict[str, Any]:
+    """What the finished run trained on; before there is a snapshot, what this process runs on."""
+    try:
+        with np.load(folder.newest_snapshot(), allow_pickle=False) as file:
+            return json.loads(bytes(file["__meta__"]))["environment"]
+    except Exception:  # no snapshot, or whatever zip, numpy and json raise on a damaged one
+        return run_lib.environment()
 
 
 def write(run: str | Path) -> Path:
@@ -74,5 +85,5 @@ def write(run: str | Path) -> Path:
                                 "sets most of it (`launch.py show`).")
     page.diff(changes(config), ("class default", "this run"))
     page.code(config_lib.to_json(config), "the whole config", folded=True)
-    page.section("Environment").table(run_lib.environment().items(), ["what", "value"])
+    page.section("Environment").table(_environment(folder).items(), ["what", "value"])
     return page.save(folder.report)

@@ -73,20 +73,22 @@ class RunFolder:
             for folder in (self.path, self.samples, self.snapshots):
                 folder.mkdir(exist_ok=True)
         except OSError as e:
-            raise self._unwritable(e) from None
+            raise self.unwritable(e) from None
 
-    def _unwritable(self, e: OSError) -> UserError:
+    def unwritable(self, e: OSError) -> UserError:
+        """What to tell where the folder refuses a file."""
         return UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; mend that and run the same"
                          " command again, or choose another --workdir")
 
     def begin(self, config: ConfigDict) -> None:
-        """The run, locked, goes on with this config: written, and no mark stands any more."""
+        """The run, locked, goes on with this config: no mark stands any more, then it is written. A kill between the
+        two leaves a run to go on with, never the mark of a shorter one beside this config."""
         for folder in (self.path, self.samples, self.snapshots):
             for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
                 if litter.is_file():
                     litter.unlink(missing_ok=True)
-        write_file(self.config_file, config_lib.to_json(config))
         self._unmark()
+        write_file(self.config_file, config_lib.to_json(config))
 
     def _unmark(self, *but: str) -> None:
         for mark in set(MARKS) - set(but):
@@ -116,7 +118,7 @@ class RunFolder:
         try:
             f = open(self.path / LOCK, "ab+", buffering=0)  # closing writes nothing more
         except OSError as e:
-            raise self._unwritable(e) from None
+            raise self.unwritable(e) from None
         with f:
             tries = 20
             while not _locked(f):
@@ -131,7 +133,7 @@ class RunFolder:
                 f.truncate(0)
                 f.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             except OSError as e:
-                raise self._unwritable(e) from None
+                raise self.unwritable(e) from None
             yield
 
     def busy(self) -> bool:
@@ -175,8 +177,15 @@ def _locked(f: IO) -> bool:
 
 @contextlib.contextmanager
 def log_to(folder: RunFolder) -> Iterator[None]:
-    """Sends the genjax log to `log.txt` as well as the terminal."""
-    handler = logging.FileHandler(folder.path / "log.txt")
+    """Sends the genjax log to `log.txt` as well as the terminal.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        handler = logging.FileHandler(folder.path / "log.txt")
+    except OSError as e:
+        raise folder.unwritable(e) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("genjax")
     logger.setLevel(logging.INFO)

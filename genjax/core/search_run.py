@@ -7,6 +7,7 @@ the same total. Several machines share one search by `--storage URL`, each with 
 
 import argparse
 import datetime
+import itertools
 import json
 import logging
 import sys
@@ -64,9 +65,12 @@ class OpenTrial:
     stop: threading.Event = field(default_factory=threading.Event)
     pruned: bool = False
     reported: set[int] = field(default_factory=set)
+    slot: int = 0
 
-    def start(self, pool: ThreadPoolExecutor, target: Target, options: Options) -> None:
-        """Trains the point in a process, in a thread that waits for it."""
+    def start(self, pool: ThreadPoolExecutor, target: Target, options: Options, slot: int) -> None:
+        """Trains the point in a process, in a thread that waits for it; `slot`: its number among those at once."""
+        self.slot, options = slot, replace(options, slot=slot)
+
         def tick(states: dict[str, str]) -> None:
             if self.stop.is_set():
                 raise Stop
@@ -208,7 +212,8 @@ class Seeker:
             if opened.pruned:
                 self._close(opened, state=state.PRUNED)
             else:
-                opened.start(pool, self.target, self.options)
+                taken = {o.slot for o in self.open if o.future}
+                opened.start(pool, self.target, self.options, next(i for i in itertools.count() if i not in taken))
                 return 1
         return 0
 

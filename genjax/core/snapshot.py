@@ -11,7 +11,7 @@ import numpy as np
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import flat, layout, load_snapshot
-from genjax.core.record import save_previews
+from genjax.core.record import numbers, save_previews
 from genjax.core.run import RunFolder, environment
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
@@ -61,7 +61,7 @@ def evaluate(run: str, snapshot: str | None) -> dict[str, Any]:
     folder, experiment, variables, meta, path = _open(run, snapshot)
     began = time.time()
     found = experiment.task.evaluate(variables, experiment.data, rng_lib.stream(experiment.seed, "eval"))
-    row = {"step": meta["step"], **{k: float(v) for k, v in found.items()}}
+    row = {"step": meta["step"], **numbers(folder, found)}
     with jsonl.MetricsWriter(folder.path / "metric-eval.jsonl") as writer:
         writer.write({**row, "snapshot": path.name, "seconds": time.time() - began,
                       "environment": json.dumps(environment())})

@@ -1,6 +1,5 @@
 """The points of a sweep: what the config file asks for, the run folder of each, and how far that is."""
 
-import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -15,12 +14,14 @@ from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
 from genjax.core import sweep
-from genjax.core.launchers import PREEMPTED, Job
+from genjax.core.launchers import PREEMPTED, Job, last_words
 from genjax.core.run import FREE, RunFolder
 from genjax.core.search import Search
 from genjax.core.sweep_table import Follow, Row
 from genjax.errors import UserError, unknown
 from genjax.viz.atomic import write_file
+
+SWEEP = "sweep.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Target:
       overrides: `key=value` for all points.
       smoke: every point in the config's smoke form.
       workdir: the sweep's folder.
+      deterministic: of every point, see `genjax.core.backend`.
       extra: what else makes two sweeps differ.
     """
 
@@ -41,6 +43,7 @@ class Target:
     overrides: tuple[str, ...]
     smoke: bool
     workdir: Path
+    deterministic: bool = False
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self, point: sweep.Point) -> ConfigDict:
@@ -65,6 +68,7 @@ class Target:
         """The process that trains a point."""
         folder = self.folder(point).path
         args = ("train", "--config", self.spec, "--workdir", str(folder), "--quiet", *["--smoke"] * self.smoke,
+                *["--deterministic"] * self.deterministic,
                 *(f"--config.{o}" for o in (*self.overrides, *sweep.overrides(point))))
         return Job(sweep.point_id(point), args, folder, processes)
 
@@ -78,12 +82,13 @@ class Target:
     def command(self) -> str:
         """The command that runs the sweep, or goes on with it."""
         words = ["python", "launch.py", "sweep", "--config", self.spec, "--sweep", self.name,
-                 *["--smoke"] * self.smoke, *(f"--config.{o}" for o in self.overrides), "--workdir", str(self.workdir)]
+                 *["--smoke"] * self.smoke, *["--deterministic"] * self.deterministic,
+                 *(f"--config.{o}" for o in self.overrides), "--workdir", str(self.workdir)]
         return shlex.join(words)
 
     def claim(self) -> None:
         """Refuses a workdir that holds something else."""
-        file = self.workdir / "sweep.json"
+        file = self.workdir / SWEEP
         try:
             old = json.loads(file.read_text())
             if not isinstance(old, dict):
@@ -105,7 +110,7 @@ class Target:
     def write(self, more: Mapping[str, Any]) -> None:
         """Keeps what is run, for people and for `claim`."""
         text = {**self.identity(), "all_overrides": list(self.overrides), **more}
-        write_file(self.workdir / "sweep.json", json.dumps(text, indent=2) + "\n")
+        write_file(self.workdir / SWEEP, json.dumps(text, indent=2) + "\n")
 
 
 def fixed(overrides: tuple[str, ...]) -> list[str]:
@@ -169,6 +174,7 @@ class PointRun:
     folder: RunFolder
     code: int | None = None  # exit code of the process this sweep started
     process: str = ""  # what the launcher says of it
+    submitted: bool = False  # SLURM was given it
 
     def __post_init__(self):
         self.name = sweep.point_id(self.point)
@@ -188,7 +194,8 @@ class PointRun:
         if mark in ("done", "failed"):
             return "waiting" if mark == "done" and self._changed() else mark
         if not self.folder.config_file.exists():
-            return "failed" if broke(self.code) else "waiting"
+            ended = self.submitted and last_words(self.log_file).startswith("error: ")  # before it had a folder
+            return "failed" if broke(self.code) or ended else "waiting"
         if self.folder.busy():  # looked at only here: asking takes the lock for a moment
             return "running"
         return "failed" if broke(self.code) else "preempted"  # without any mark it was killed
@@ -234,12 +241,7 @@ class PointRun:
 
     def last_words(self) -> str:
         """The error line of a process that ended without leaving a mark."""
-        with contextlib.suppress(OSError):
-            said = [s for s in self.log_file.read_text(errors="replace").splitlines()[-50:] if s.strip()]
-            errors = [s for s in said if s.startswith("error: ")]
-            if said:
-                return (errors or said)[-1].removeprefix("error: ").strip()
-        return f"exit code {self.code}"
+        return last_words(self.log_file).removeprefix("error: ").strip() or f"exit code {self.code}"
 
     def ended(self, code: int) -> None:
         """Takes a process's exit code; a run that broke down without a mark gets one, so that it stays failed."""

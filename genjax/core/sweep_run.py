@@ -11,17 +11,16 @@ import json
 import logging
 import re
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from genjax.core import launchers, sweep, sweep_report
+from genjax.core import launcher_slurm, launchers, sweep, sweep_report
 from genjax.core.launchers import PREEMPTED, Options, launch
 from genjax.core.search import Search
-from genjax.core.sweep_points import PointRun, Target, default_workdir, find
+from genjax.core.sweep_points import SWEEP, PointRun, Target, default_workdir, find
 from genjax.core.sweep_table import LiveTable, Mode, Row, counts, guess_mode, lines, metric_names, ranked
 from genjax.errors import UserError, unknown
 from genjax.viz.atomic import write_file
@@ -29,7 +28,7 @@ from genjax.viz.report import number
 
 log = logging.getLogger("genjax")
 
-QUEUE = "queue.json"  # {point: SLURM's job} as last submitted
+QUEUE = "queue.json"  # {point: SLURM's job, or its token} as last submitted
 _POINT = re.compile(r"[0-9a-f]{8}")
 
 
@@ -61,15 +60,32 @@ def _submitted(workdir: Path) -> set[str]:
     return {p.name.removesuffix("_submitted.pkl") for p in found}
 
 
-def queued(workdir: Path) -> dict[str, str]:
-    """The points whose SLURM jobs wait or run: {point: job}."""
+def submitted(workdir: Path) -> dict[str, str]:
+    """The points that were handed over to SLURM, and how to find their jobs there."""
+    file = workdir / QUEUE
     try:
-        jobs = json.loads((workdir / QUEUE).read_text())
-        alive = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i"], capture_output=True,
-                               text=True, timeout=60, check=True).stdout.split()
-    except (OSError, ValueError, subprocess.SubprocessError):
+        return dict(json.loads(file.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {point: job for point, job in jobs.items() if job in alive}
+    except (OSError, ValueError):
+        raise UserError(f"{file} is not readable; when `squeue --me` shows no job of this sweep, remove it") from None
+
+
+def queued(workdir: Path, points: Iterable[str]) -> dict[str, str]:
+    """Those of the points whose SLURM jobs wait or run: {point: job}.
+
+    Raises:
+      UserError: some were submitted, and SLURM does not say how they stand.
+    """
+    jobs = {point: job for point, job in submitted(workdir).items() if point in set(points)}
+    if not jobs:
+        return {}
+    try:
+        alive = launcher_slurm.alive()
+    except UserError as e:
+        raise UserError(f"{e}; which of {len(jobs)} submitted points wait there is not known. Try again, or, when none"
+                        f" does, remove {workdir / QUEUE}") from None
+    return {point: job for point, job in jobs.items() if job in alive or job in alive.values()}
 
 
 class Board:
@@ -80,6 +96,9 @@ class Board:
         self.queued: dict[str, str] = {}  # points that wait in SLURM's queue, with their jobs
         self.keys = list(dict.fromkeys(k for run in runs for k in run.point))
         self._tried: set[str] = set()
+        jobs = submitted(runs[0].folder.path.parents[1])
+        for run in runs:
+            run.submitted = run.name in jobs
 
     def rows(self) -> list[Row]:
         """Every point as it stands."""
@@ -106,7 +125,7 @@ class Board:
         Raises:
           Preempted: a signal came; the processes were told and have saved.
         """
-        self.queued = queued(target.workdir)
+        self.queued = queued(target.workdir, [run.name for run in self.left()])
         if self.queued:
             log.info("%d points are in SLURM's queue and are left to it", len(self.queued))
         while True:
@@ -118,13 +137,15 @@ class Board:
             if not left:
                 return len(self._tried)
             self._tried |= {run.name for run in left}
-            before = _submitted(target.workdir)
-            codes = launch([target.job(run.point, options.processes) for run in left], options, self.tick)
+            before, starts = _submitted(target.workdir), [target.job(run.point, options.processes) for run in left]
+            if options.on == "slurm" and not options.dry_run:  # a kill after the submission must not forget it
+                token = launcher_slurm.token(starts)
+                self._note(target, {run.name: f"{token}:{i}" for i, run in enumerate(left)})
+            codes = launch(starts, options, self.tick)
             if options.on != "local" or options.dry_run:
                 jobs = sorted(_submitted(target.workdir) - before, key=lambda j: [int(n) for n in j.split("_")])
                 if len(jobs) == len(left):
-                    found = {**self.queued, **{run.name: job for run, job in zip(left, jobs, strict=True)}}
-                    write_file(target.workdir / QUEUE, json.dumps(found, indent=2) + "\n")
+                    self._note(target, {run.name: job for run, job in zip(left, jobs, strict=True)})
                 return len(left)
             for run in left:
                 if run.process != f"exit {codes[run.name]}":  # the last tick has not said so
@@ -133,6 +154,13 @@ class Board:
                 if run.code is None:
                     self._tried.discard(run.name)
             self.live.update(self.rows())
+
+    def _note(self, target: Target, jobs: dict[str, str]) -> None:
+        """Keeps which jobs SLURM was given: these, and those before."""
+        write_file(target.workdir / QUEUE, json.dumps({**submitted(target.workdir), **jobs}, indent=2) + "\n")
+        for run in self.runs:
+            if run.name in jobs:
+                run.submitted = False  # what its log says is of an earlier job
 
     def _wait(self, runs: list[PointRun]) -> None:
         from genjax.core.train import Preempted
@@ -148,13 +176,10 @@ class Board:
 
 def run(args: argparse.Namespace, overrides: list[str]) -> tuple[int, list[dict[str, Any]]]:
     """The verb `sweep`: returns its exit code and the rows for `--json`."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # the devices are the points'
     made = find(args.config, args.sweep)
     workdir = Path(args.workdir) if args.workdir else default_workdir(args.config, args.sweep, tuple(overrides),
                                                                       args.smoke)
-    target = Target(args.config, args.sweep, tuple(overrides), args.smoke, workdir)
+    target = Target(args.config, args.sweep, tuple(overrides), args.smoke, workdir, args.deterministic)
     if args.max_parallel < 1:
         raise UserError(f"--max-parallel must be at least 1, got {args.max_parallel}")
     options = launchers.options(args, args.max_parallel)
@@ -201,14 +226,10 @@ def finish(target: Target, options: Options, args: argparse.Namespace, rows_now:
               file=sys.stderr)
         return 0, found
     metric, mode = choose(rows, args.metric, args.mode)
-    ids = {row.point for row in rows}
-    gone = sorted(p.name for p in (target.workdir / "points").glob("*")
-                  if _POINT.fullmatch(p.name) and p.is_dir() and p.name not in ids)
-    notes = [f"{len(gone)} runs of points no longer asked for stay in points/: {', '.join(gone)}."] * bool(gone)
-    report = sweep_report.write(target.workdir, rows, metric, mode, target.command(), notes)
+    page, notes = _report(target, rows, metric, mode)
     if args.json != "-":
         print_table(rows, metric, mode)
-        print(*notes, f"report: {report}", sep="\n")
+        print(*notes, f"report: {page}", sep="\n")
     states = {row.state for row in rows}
     if "failed" in states:
         reason = "" if args.retry_failed else "; --retry-failed runs failed points again"
@@ -218,6 +239,33 @@ def finish(target: Target, options: Options, args: argparse.Namespace, rows_now:
         print(f"{counts(rows)}; run the same command again to go on", file=sys.stderr)
         return PREEMPTED, found
     return 0, found
+
+
+def _report(target: Target, rows: list[Row], metric: str | None, mode: Mode) -> tuple[Path, list[str]]:
+    """Writes the page; returns its path and what is said below the table."""
+    ids = {row.point for row in rows}
+    gone = sorted(p.name for p in (target.workdir / "points").glob("*")
+                  if _POINT.fullmatch(p.name) and p.is_dir() and p.name not in ids)
+    notes = [f"{len(gone)} runs of points no longer asked for stay in points/: {', '.join(gone)}."] * bool(gone)
+    return sweep_report.write(target.workdir, rows, metric, mode, target.command(), notes), notes
+
+
+def report(workdir: Path) -> Path:
+    """Writes the report of a sweep's folder again; returns its path.
+
+    Raises:
+      UserError: it holds a search, whose trials are in its storage, or a sweep its config file no longer has.
+    """
+    try:
+        held = json.loads((workdir / SWEEP).read_text())
+        target = Target(held["config"], held["sweep"], tuple(held["all_overrides"]), held["smoke"], workdir)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{workdir / SWEEP} is not readable; start the sweep again, which writes both") from None
+    made = find(target.spec, target.name)
+    if isinstance(made, Search):
+        raise UserError(f"{workdir} holds a search, which writes its report itself: {target.command()}")
+    rows = Board([PointRun(p, target.load(p), target.folder(p)) for p in made], False, LiveTable()).rows()
+    return _report(target, rows, *choose(rows, None, None))[0]
 
 
 def choose(rows: list[Row], metric: str | None, mode: Mode | None) -> tuple[str | None, Mode]:

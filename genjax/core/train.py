@@ -21,7 +21,7 @@ from genjax.core import distributed, watch
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
-from genjax.core.record import Recorder, Silent, save_previews
+from genjax.core.record import Recorder, Silent, numbers, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
@@ -71,7 +71,7 @@ class _Loop:
 
     def run(self, signals: distributed.Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
-        began = time.time()
+        began = time.monotonic()  # the clock on the wall may be set meanwhile
         # Opened here: it drops the rows after the restored step, and a finished run keeps all of them.
         self.record = (Recorder(self.folder, self.total, self.start, self.quiet) if distributed.main() else Silent())
         kinds = ", ".join(f"{n} x {kind}" for kind, n in Counter(
@@ -84,8 +84,8 @@ class _Loop:
                 return self._end(began, preempted=False)
             if signals.reached():
                 return self._end(began, preempted=True)
-            self._trace()
             count = self._until_next_event()
+            self._trace(count)
             batch = self.programs.put(self.step, count)
             self.state, metrics = self.programs.step(self.state, batch, count)
             self.pending.append((self.step, count, metrics))
@@ -102,6 +102,8 @@ class _Loop:
         ends = [self.total] + [(self.step // e + 1) * e for n, e in self.every.items() if e and n != "log"]
         # Calls end at multiples of their length, so that wherever a run is cut, it is cut into the same ones.
         calls = self.experiment.train.steps_per_call
+        change = getattr(self.experiment.data, "next_change", None)  # one call is one program: batches of one shape
+        ends += [] if change is None else [change(self.step)]
         return min(calls - self.step % calls, min(ends) - self.step)
 
     def _old_state_events(self) -> None:
@@ -116,12 +118,12 @@ class _Loop:
             self._drain()
             self.saver.save(self.state)
 
-    def _trace(self) -> None:
-        """Starts and stops the profiler, at the calls that hold the first and the last step asked for."""
+    def _trace(self, count: int) -> None:
+        """Starts and stops the profiler, around the calls (the next is of `count` steps) that hold steps asked for."""
         if self.profile is None or not distributed.main():
             return
         first, last = self.profile
-        if not self.tracing and first <= self.step < last:
+        if not self.tracing and self.step < last and first < self.step + count:
             self._drain()
             jax.profiler.start_trace(str(self.folder.path / "profile"))
             self.tracing = True
@@ -134,6 +136,13 @@ class _Loop:
             jax.profiler.stop_trace()
             log.info("profile of steps %d to %d: tensorboard --logdir %s", *self.profile, self.folder.path / "profile")
             self.tracing, self.profile = False, None
+
+    def untraced(self) -> None:
+        """Says so at the end where no step asked for came."""
+        if self.profile is not None and distributed.main():
+            trained = f"steps {self.start} to {self.step - 1}" if self.step > self.start else "no step"
+            log.warning("--profile %d:%d traced nothing: this start trained %s; ask for steps that are still to come,"
+                        " or train in a fresh --workdir", *self.profile, trained)
 
     def _drain(self, keep: int = 0) -> None:
         while len(self.pending) > keep:
@@ -164,7 +173,7 @@ class _Loop:
 
     def _evaluate(self, variables: dict[str, Any]) -> None:
         found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
-        self.metrics = {k: float(v) for k, v in found.items()}
+        self.metrics = numbers(self.folder, found)
         self.record.row(self.step, "eval", self.metrics)
 
     def _preview(self, variables: dict[str, Any]) -> None:
@@ -177,7 +186,8 @@ class _Loop:
     def _end(self, began: float, preempted: bool) -> Outcome:
         self._drain()
         self._end_trace()
-        seconds = time.time() - began
+        self.untraced()
+        seconds = time.monotonic() - began
         if self.step > self.start or self.step not in self.saver.steps():
             self.saver.save(self.state)
         if not preempted:
@@ -235,12 +245,11 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
     experiment.lengths()  # the config's own errors come before anything is written
     programs = Programs(experiment)
     with contextlib.ExitStack() as held:
-        was, info = folder.state()
+        was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
         distributed.from_main(lambda: folder.create(config))
         # Where process 0 can begin, so can the others: only it writes, but for its part of a checkpoint.
         distributed.from_main(lambda: held.enter_context(folder.lock()))
-        if distributed.main():
-            held.enter_context(log_to(folder))
+        distributed.from_main(lambda: held.enter_context(log_to(folder)))
         watched = watch.end_if_lost(PREEMPTED_EXIT) if distributed.several() else None
         try:
             with distributed.Signals() as signals, distributed.peers():  # from here on: compiling takes seconds
@@ -248,6 +257,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
                 stopped = bool(info.get("stopped")) and info.get("step") == loop.step
                 if was == "done" and (loop.step >= loop.total or stopped):
                     log.info("%s is already done (%d steps)", folder.path, loop.step)
+                    loop.untraced()
                     loop.saver.close()
                     return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
                 loop.stopping = was == "preempted" and stopped
@@ -258,10 +268,11 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
             return outcome
         except UserError as e:
             log.error("%s", e)
-            # A training failure left its mark, and a full disk has no room for one.
+            # A training failure left its mark, a full disk has no room for one, and what was done before stays so.
             if distributed.main() and not isinstance(e, TrainingFailure):
-                with contextlib.suppress(UserError):
-                    folder.mark("FAILED", reason=str(e))
+                with contextlib.suppress(UserError, OSError):
+                    if folder.state()[0] != "done":
+                        folder.mark("FAILED", reason=str(e))
             raise
         except distributed.PeerLost:
             watched.wait()  # it knows which one, and ends this process

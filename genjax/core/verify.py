@@ -3,6 +3,8 @@
 Every run is a process of its own, `launch.py train`, killed from outside as a cluster would.
 """
 
+import contextlib
+import fcntl
 import json
 import random
 import shutil
@@ -10,12 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from genjax.core import config as config_lib
 from genjax.core import inspect
+from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from genjax.viz import jsonl
 
@@ -80,7 +83,7 @@ class Run:
 
 
 def verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: int, seed: int, workdir: str,
-           tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+           tell: Callable[[str], None] = print, deterministic: bool = False) -> list[dict[str, Any]]:
     """Trains `steps` steps left alone, killed `kills` times (SIGKILL), and stopped once (SIGTERM).
 
     Args:
@@ -88,32 +91,69 @@ def verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: in
       overrides: `key=value`, as for `train`.
       smoke: the config's smoke form (with `steps` steps).
       steps: length of every run; a checkpoint is written every quarter of it.
-      kills: how often the killed run is killed, at random steps.
+      kills: how often the killed run is killed, at random steps; with 0 no run needs to be interrupted.
       seed: of these.
       workdir: emptied first if it holds an earlier verification.
       tell: takes a line for every run.
+      deterministic: of every run, see `genjax.core.backend`.
 
     Returns:
       Rows `{run, interrupted_at, starts, digest, equal}`; `equal` compares state and written metrics with the run left
       alone.
 
     Raises:
-      UserError: a run fails, or `workdir` holds something else.
+      UserError: a run fails, or ends before it could be interrupted; `workdir` holds something else, or is in use.
     """
     for name, value, least in (("--steps", steps, 4), ("--kills", kills, 0)):
         if value < least:
             raise UserError(f"{name} must be at least {least}, got {value}")
     folder = Path(workdir)
+    with _emptied(folder) as note:
+        note.write(json.dumps({"config": config, "overrides": overrides}) + "\n")
+        note.flush()
+        return _verify(config, overrides, smoke, steps, kills, seed, folder, tell, deterministic)
+
+
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[TextIO]:
+    """The folder, empty but for its note, which is locked while this process works there."""
     note = folder / "verify.json"
-    if folder.exists() and any(folder.iterdir()) and not note.exists():
-        raise UserError(f"--workdir {folder} holds other files; name an empty or new folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    note.write_text(json.dumps({"config": config, "overrides": overrides}) + "\n")
+    try:
+        if folder.exists() and any(folder.iterdir()) and not note.exists():
+            raise UserError(f"--workdir {folder} holds other files; name an empty or new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        file = note.open("a")
+    except OSError as e:
+        raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
+    with file:
+        # The runs of a call that was killed live on.
+        if not _locked(file) or any(RunFolder(p).busy() for p in folder.iterdir() if p.is_dir()):
+            raise UserError(f"another verify-resume, or a run of one, works in {folder}; wait for it, or choose another"
+                            " --workdir")
+        for p in folder.iterdir():
+            if p != note:
+                shutil.rmtree(p) if p.is_dir() else p.unlink()
+        file.truncate(0)
+        yield file
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: int, seed: int, folder: Path,
+            tell: Callable[[str], None], deterministic: bool) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     lengths = [f"train.steps={steps}", f"train.save_every={max(1, steps // 4)}", "train.log_every=1",
                "train.preview_every=0", "train.eval_every=0"]
-    argv = ["--config", config, *(["--smoke"] if smoke else []), *(f"--config.{o}" for o in [*overrides, *lengths])]
+    argv = ["--config", config, *["--smoke"] * smoke, *["--deterministic"] * deterministic,
+            *(f"--config.{o}" for o in [*overrides, *lengths])]
 
     def row(name: str, run: Run, at: list[int]) -> dict[str, Any]:
         digest = run.finish()
@@ -129,8 +169,12 @@ def verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: in
     for name, sig, times in (("killed", signal.SIGKILL, kills), ("stopped", signal.SIGTERM, 1)):
         run, at = Run(folder / name, argv), []
         for target in sorted(rng.sample(range(1, steps), min(times, steps - 1))):
-            if not run.interrupt(lambda run=run, target=target: run.steps() >= target, rng.uniform(0, 0.05), sig):
+            if not run.interrupt(lambda run=run, target=target: run.steps() >= target, rng.uniform(0, 0.05), sig) or (
+                    RunFolder(run.folder).state()[0] == "done"):
                 break  # it was faster
             at.append(run.steps())
+        if kills and not at:
+            raise UserError(f"the run to be {name} ended before the signal came: {steps} steps of this config are over"
+                            f" too soon to prove anything; give more --steps, e.g. --steps {10 * steps}")
         rows.append(row(name, run, at))
     return rows

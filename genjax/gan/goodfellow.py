@@ -100,21 +100,21 @@ class MarginalBias(Adversarial):
 
     Attributes:
       data: the data set, "@data".
-      images: how many images the mean is taken over.
+      bias_images: how many images the mean is taken over.
     """
 
     data: Any
-    images: int = 10_000
+    bias_images: int = 10_000
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, images=1)
+        at_least(self, bias_images=1)
 
     def init(self, rng, spec):
         """As `Adversarial`, with that bias."""
         state = super().init(rng, spec)
         n = self.data.batch_size
-        batches = -(-min(self.images, len(self.data)) // n)
+        batches = -(-min(self.bias_images, len(self.data)) // n)
         mean = np.mean([self.data.batch(i)["image"].mean(0, dtype=np.float64) for i in range(batches)], 0)
         p = np.clip(mean, 1e-7, 1 - 1e-7).ravel()  # as pylearn2 does
         state.params["generator"]["output"]["bias"] = jnp.asarray(np.log(p / (1 - p)), jnp.float32)

@@ -276,7 +276,7 @@ def test_no_readable_checkpoint(capsys, run, tmp_path):
         shutil.rmtree(run / "checkpoints" / step / "state")
     found = refused(capsys, tmp_path, "train", "--config", run / "config.json", "--workdir", run, "--quiet",
                     unchanged=False)
-    assert "none of the checkpoints [4, 2]" in found and "fresh workdir" in found
+    assert "none of the checkpoints [4, 2]" in found and "start over at step 0" in found
 
 
 # Verbs on runs

@@ -1,11 +1,13 @@
 """Checkpoints and snapshots: every bit comes back, damage is noticed, another architecture is refused."""
 
+import errno
 import json
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from genjax.core import inspect as inspect_lib
@@ -17,6 +19,7 @@ from genjax.core.checkpoint import (
     load_snapshot,
     read_arrays,
     save_snapshot,
+    shard_digests,
     unflatten,
 )
 from genjax.core.sharding import path_str
@@ -147,6 +150,93 @@ def test_damage_to_any_one_file_is_noticed_or_harmless(tmp_path):
                 (folder / file).unlink()
             outcomes.append([digest(s) for s in states].index(digest(restore(folder, states[0])[0])))
     assert outcomes.count(0) > 5 and outcomes.count(1) > 5, "some damage is fatal, some harmless; none goes unseen"
+
+
+TROUBLE = {
+    "memory": (MemoryError(), "MemoryError; free memory"),
+    "device": (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"), "larger devices"),
+    "rights": (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied; make it readable"),
+    "files": (OSError(errno.EMFILE, "Too many open files"), "allow more open files"),
+    "kernel": (OSError(errno.ENOMEM, "Cannot allocate memory"), "free memory"),
+    "disk": (OSError(errno.EIO, "Input/output error"), "Input/output error; see to the disk"),
+    "network": (OSError(errno.ESTALE, "Stale file handle"), "see to the disk or the network"),
+    "store": (ValueError("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24']"), "ulimit -n"),
+    "rights below": (ValueError("PERMISSION_DENIED: Failed to open [os_error_code='13']"), "make it readable"),
+}
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_trouble_that_is_no_damage_moves_nothing(tmp_path, monkeypatch, name, wrapped):
+    """Not even where an older checkpoint could be read: the newest is whole."""
+    error, says = TROUBLE[name]
+    saved(tmp_path / "c", make_state(1, seed=1), make_state(2, seed=2))
+    before, read = tree(tmp_path), ocp.PyTreeCheckpointHandler.restore
+
+    def fail(self, directory, *args, **kwargs):
+        if directory.parent.name != "2":
+            return read(self, directory, *args, **kwargs)
+        if wrapped:
+            raise RuntimeError("reading an array failed") from error
+        raise error
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail)
+    with pytest.raises(UserError) as e:
+        restore(tmp_path / "c", make_state())
+    assert says in str(e.value) and "cannot read checkpoint 2 in" in str(e.value) and "\n" not in str(e.value)
+    assert tree(tmp_path) == before
+    monkeypatch.undo()
+    assert digest(restore(tmp_path / "c", make_state())[0]) == digest(make_state(2, seed=2))
+
+
+def test_where_all_are_damaged_nothing_is_moved_and_the_run_never_begins_again(tmp_path, caplog):
+    saved(tmp_path / "c", make_state(1, seed=1), make_state(2, seed=2))
+    good = tree(tmp_path / "c")
+    shutil.rmtree(tmp_path / "c" / "1" / "state")
+    (tmp_path / "c" / "2" / "meta" / "metadata").write_text("{")
+    before = tree(tmp_path)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"none of the checkpoints \[2, 1\] .* is readable \(2: .*; 1: .*\); put"
+                                            r" back whole files, or remove .*/c to start over at step 0"):
+            restore(tmp_path / "c", make_state())
+        assert tree(tmp_path) == before and not caplog.text, "one line, the error"
+    for name, data in good.items():
+        (tmp_path / "c" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "c" / name).write_bytes(data)
+    assert digest(restore(tmp_path / "c", make_state())[0]) == digest(make_state(2, seed=2))
+
+
+def test_a_damaged_checkpoint_that_cannot_be_set_aside_is_one_line(tmp_path):
+    saved(tmp_path / "c", make_state(1, seed=1), make_state(2, seed=2))
+    shutil.rmtree(tmp_path / "c" / "2" / "state")
+    (tmp_path / "corrupt").write_text("a file")
+    with pytest.raises(UserError, match="corrupt: File exists; mend that and run the same command again"):
+        restore(tmp_path / "c", make_state())
+    (tmp_path / "corrupt").unlink()
+    assert digest(restore(tmp_path / "c", make_state())[0]) == digest(make_state(1, seed=1))
+
+
+def test_shard_digests_name_every_part_once():
+    state = make_state(3)
+    parts = shard_digests(state)
+    assert parts.keys() == flat(state).keys() and all(len(p) == 1 for p in parts.values())
+    assert list(parts["params/a/kernel"]) == ["0:2,0:3"] and list(parts["step"]) == [""]
+    other = shard_digests(state.replace(extra={**state.extra, "negative_zero": jnp.float32(0.0)}))
+    assert [k for k in parts if parts[k] != other[k]] == ["extra/negative_zero"]
+
+
+def test_checkpoints_of_before_are_read(tmp_path):
+    """Without `shards`, or with no digest, as several processes wrote."""
+    saved(tmp_path / "c", make_state(4))
+    file = tmp_path / "c" / "4" / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    for changed in ({"layout": meta["layout"], "digest": meta["digest"]}, {"layout": meta["layout"], "digest": None}):
+        file.write_text(json.dumps(changed))
+        assert digest(restore(tmp_path / "c", make_state())[0]) == digest(make_state(4))
 
 
 def test_half_written_checkpoints_of_a_killed_run_are_cleared(tmp_path):

@@ -8,10 +8,18 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import launch
+from genjax.core import config as config_lib
 from genjax.core import distributed
+from genjax.core import train as train_lib
+from genjax.core.checkpoint import Checkpoints
+from genjax.core.checkpoint import digest as state_digest
+from genjax.core.task import TrainState
 from genjax.core.train import PREEMPTED_EXIT
 from genjax.errors import UserError
 from genjax.viz import jsonl
@@ -136,7 +144,92 @@ def test_one_crashes_and_nobody_waits(root, tmp_path):
 def test_where_process_0_cannot_begin_nobody_waits(root, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     codes, said = Processes(root, tmp_path / "file", 2).end()
-    assert codes == [2, 2] and "is a file" in said[0] and "process 0 of this run could not go on" in said[1]
+    assert codes == [2, 2] and "is a file" in said[0] and said[1] == said[0]
+
+
+def test_where_process_0_cannot_log_nobody_waits(root, tmp_path):
+    (tmp_path / "run" / "log.txt").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text(config_lib.to_json(config_lib.load(CONFIG[0], [
+        "mesh.fsdp=2", f"sharding={RULES}"])))
+    began = time.time()
+    codes, said = Processes(root, tmp_path / "run", 2).end()
+    assert codes == [2, 2] and time.time() - began < 60
+    assert "cannot write the run folder" in said[0] and said[1] == said[0]
+
+
+@pytest.fixture(scope="module")
+def agreed(root, tmp_path_factory):
+    """What the two processes of two_processes.py had, and their folder."""
+    folder = tmp_path_factory.mktemp("agreed")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(root)}
+    argv = [sys.executable, "tests/core/two_processes.py", str(folder), str(port)]
+    both = [subprocess.Popen([*argv, str(i)], cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True) for i in range(2)]
+    try:
+        said = [p.communicate(timeout=120) for p in both]
+    except subprocess.TimeoutExpired:
+        pytest.fail("one process waits for the other")
+    finally:
+        for p in both:
+            p.kill()
+    assert [p.returncode for p in both] == [0, 0], said
+    return folder, [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+def test_each_process_restores_its_part(agreed):
+    assert [found["none"] for found in agreed[1]] == [[2, True]] * 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "forget"])
+def test_what_one_process_cannot_read_sends_all_to_the_checkpoint_before(agreed, damage):
+    folder, both = agreed
+    assert [found[damage] for found in both] == [[1, True]] * 2
+    assert [p.name for p in (folder / damage / "corrupt").iterdir()] == ["2"]
+
+
+def test_failures_that_are_no_damage_move_nothing(agreed):
+    folder, both = agreed
+    assert "process 1 of this run could not read checkpoint 2" in both[0]["files"]
+    assert "Too many open files; allow more open files" in both[1]["files"]
+    assert all("none of the checkpoints [2, 1]" in found["all"] for found in both)
+    for name in ("files", "all"):
+        assert not (folder / name / "corrupt").exists()
+        assert {p.name for p in (folder / name / "checkpoints").iterdir()} == {"1", "2"}
+
+
+def test_one_process_reads_what_two_have_written(agreed):
+    folder, _ = agreed
+    w = np.random.default_rng(2).normal(size=(2, 4000)).astype(np.float32)
+    state = TrainState(jnp.int32(2), {"w": jnp.asarray(w), "b": jnp.arange(3000.0)})
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    saver = Checkpoints(folder / "saved" / "checkpoints")
+    got = saver.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), state))
+    saver.close()
+    assert state_digest(got) == state_digest(state)
+
+
+def test_process_0_tells_all(agreed):
+    zero, one = agreed[1]
+    assert zero["value"] == one["value"] == ["done", {"step": 3, "path": "ä" * 300}]
+    assert zero["os"] == one["os"] == ("UserError: log.txt: No space left on device; mend that and run the same command"
+                                       " again")
+    assert zero["user"] == one["user"] == "UserError: mend it"
+    assert zero["bug"] == "KeyError: 'x'" and "process 0 of this run failed (KeyError)" in one["bug"]
+    assert zero["votes"] == one["votes"] == [5, 6]
+
+
+def test_every_process_has_process_0s_word_on_how_a_run_ended(monkeypatch, tmp_path):
+    """On a file system that lags, another sees DONE late, or still."""
+    config = config_lib.load("tests/core/toy_config.py:steps=2")
+    train_lib.train(config, tmp_path / "run", quiet=True)
+    monkeypatch.setattr(distributed, "from_main", lambda call: ("running", {}) if call.__name__ == "state" else call())
+    went = []
+    monkeypatch.setattr(train_lib._Loop, "run", lambda self, signals: went.append(self.step))
+    train_lib.train(config, tmp_path / "run", quiet=True)
+    assert went == [2], "this process would have returned by itself"
 
 
 @pytest.mark.parametrize("given,says", [

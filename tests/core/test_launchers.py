@@ -235,6 +235,8 @@ def test_tpu_pod_prints_the_gcloud_command(tmp_path, capsys):
     ("--on slurm --sbatch =3", "--sbatch =3 is not KEY=VALUE"),
     ("--on slrm", "invalid choice: 'slrm'"),
     ("--partitions low --on slurm", "did you mean '--partition'?"),
+    ("--processes 2 --coordinator h:1", "--coordinator makes this process one of several, and --processes starts all"),
+    ("--on slurm --process-id 1", "--process-id makes this process one of several, and --on slurm starts all of them"),
 ])
 def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
     error = printed(capsys, *flags.split(), "--workdir", str(tmp_path / "run"), code=2)
@@ -264,8 +266,9 @@ def sbatch(tmp_path, monkeypatch, submitit):
     """An sbatch that keeps the script and says 42."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sbatch", "srun"):
-        (folder / name).write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script; echo "Submitted batch job 42"\n')
+    for name in ("sbatch", "srun", "squeue"):
+        (folder / name).write_text(f'#!/bin/sh\n[ {name} = squeue ] && exit\ncp "$1" {tmp_path}/script\n'
+                                   'echo "Submitted batch job 42"\n')
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder / "sbatch"

@@ -1,5 +1,6 @@
 """What guards a run: one process per folder, verify-resume, profiles, deterministic mode, plans that cannot fit."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,11 +12,12 @@ import pytest
 from jax.ad_checkpoint import print_saved_residuals
 
 import launch
-from genjax.core import backend, plan, verify
+from genjax.core import backend, distributed, launchers, plan, verify
 from genjax.core import config as config_lib
 from genjax.core import train as train_lib
 from genjax.core.experiment import Programs
 from genjax.core.run import RunFolder
+from genjax.core.sweep_points import Target
 from genjax.errors import UserError
 
 TOY = "tests/core/toy_config.py"
@@ -83,6 +85,76 @@ def test_verify_resume_refuses(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
+@pytest.mark.parametrize("name", ["killed", "stopped"])
+def test_verify_resume_without_an_interruption_is_no_proof(tmp_path, monkeypatch, name):
+    """Killed after its end is not killed."""
+    monkeypatch.setattr(verify.Run, "finish", lambda self: "a")
+    monkeypatch.setattr(verify.Run, "losses", lambda self: [])
+
+    def interrupt(self, when, delay, sig):
+        done = self.folder.name == name
+        if done and name == "killed":
+            self.folder.mkdir()
+            (self.folder / "DONE").write_text("{}")
+        return not done or name == "killed"
+
+    monkeypatch.setattr(verify.Run, "interrupt", interrupt)
+    with pytest.raises(UserError, match=f"the run to be {name} ended before .*give more --steps, e.g. --steps 120"):
+        verify.verify(TOY, [], False, 12, 2, 0, str(tmp_path / "v"), tell=lambda _: None)
+    if name == "killed":
+        return
+    rows = verify.verify(TOY, [], False, 12, 0, 0, str(tmp_path / "w"), tell=lambda _: None)
+    assert not any(r["interrupted_at"] for r in rows), "none was asked for"
+
+
+def test_verify_resume_leaves_a_living_one_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify.Run, "finish", lambda self: "a")
+    monkeypatch.setattr(verify.Run, "losses", lambda self: [])
+    said = []
+
+    def again():
+        with pytest.raises(UserError, match="another verify-resume, or a run of one, works in") as e:
+            verify.verify(TOY, [], False, 12, 1, 0, str(tmp_path / "v"))
+        said.append(e.value)
+
+    def interrupt(self, *_):
+        self.folder.mkdir(exist_ok=True)
+        again()
+        return self.folder.is_dir()
+
+    monkeypatch.setattr(verify.Run, "interrupt", interrupt)
+    for _ in range(2):  # once it is over, the next one may
+        verify.verify(TOY, [], False, 12, 1, 0, str(tmp_path / "v"), tell=lambda _: None)
+    assert len(said) == 4
+    with RunFolder(tmp_path / "v" / "killed").lock():  # of a call that was killed
+        again()
+    assert (tmp_path / "v" / "killed").is_dir()
+
+
+def test_what_only_looks_leaves_the_devices_to_the_runs(tmp_path, root):
+    """A backend that started would be refused here, as a GPU would be held there."""
+    train_lib.train(toy(steps=2), tmp_path / "run", quiet=True)
+    report = (tmp_path / "run" / "report.html")
+    code = ("import sys; sys.path.insert(0, '.'); import launch; run = sys.argv[1]\n"
+            "for argv in (['list'], ['show', '--config', run], ['diff', run, run], ['status', run], ['report', run]):\n"
+            "    if argv[0] == 'show': argv[2] += '/config.json'\n"
+            "    assert launch.main(argv) == 0, argv\n"
+            "import jax; print(jax.default_backend())")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=root, capture_output=True, text=True,
+                          env={**os.environ, "JAX_PLATFORMS": "abacus"})
+    assert done.returncode == 0 and done.stdout.endswith("cpu\n") and report.exists(), done.stderr
+
+
+@pytest.mark.parametrize("argv", [["verify-resume", "--config", TOY], ["train", "--config", TOY, "--processes", "2"]])
+def test_what_starts_others_leaves_the_devices_to_them(tmp_path, monkeypatch, argv):
+    seen = []
+    monkeypatch.setattr(backend, "leave_devices", lambda: seen.append("left"))
+    monkeypatch.setattr(backend, "start", lambda: seen.append("taken"))
+    monkeypatch.setattr(verify, "verify", lambda *a, **k: [])
+    monkeypatch.setattr(launchers, "train", lambda *a: 0)
+    assert launch.main([*argv, "--workdir", str(tmp_path / "x")]) == 0 and seen == ["left"]
+
+
 def test_a_failing_run_is_one_line(tmp_path, capsys):
     argv = ["verify-resume", "--config", TOY, "--config.data.poison=1", "--workdir", str(tmp_path / "v")]
     assert launch.main(argv) == 2
@@ -101,6 +173,22 @@ def test_profile_past_the_end_is_written_too(tmp_path):
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.parametrize(("calls", "steps"), [(10, (11, 14)), (5, (0, 2)), (4, (7, 9))])
+def test_steps_inside_a_call_are_profiled(tmp_path, calls, steps):
+    config = toy(f"train.steps_per_call={calls}", steps=20, save=0)
+    train_lib.train(config, tmp_path / "run", quiet=True, profile=steps)
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_profile_of_nothing_is_one_line(tmp_path, caplog):
+    for steps, trained in ((5, "trained steps 0 to 4"), (5, "trained no step")):
+        caplog.clear()
+        train_lib.train(toy(steps=steps), tmp_path / "run", quiet=True, profile=(50, 60))
+        (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and r.name == "genjax"]
+        assert said.startswith(f"--profile 50:60 traced nothing: this start {trained};") and "\n" not in said
+    assert not (tmp_path / "run" / "profile").exists()
+
+
 @pytest.mark.parametrize("text", ["5", "5:", "a:b", "5:5", "6:2", "-1:3"])
 def test_bad_profile(text):
     with pytest.raises(UserError, match="--profile .* is not FROM:TO"):
@@ -109,21 +197,59 @@ def test_bad_profile(text):
 
 def test_deterministic_is_handed_to_xla_and_noted(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=")
-    backend.start(deterministic=True)
-    assert os.environ["XLA_FLAGS"] == f"--xla_dump_to= {backend.DETERMINISTIC}"
+    for _ in range(2):
+        backend.deterministic()
+        assert os.environ["XLA_FLAGS"] == f"--xla_dump_to= {backend.DETERMINISTIC}"
     from genjax.core.run import environment
 
     assert backend.DETERMINISTIC in environment()["xla_flags"]
 
 
+def test_deterministic_comes_before_the_processes_meet(monkeypatch):
+    """Where several meet, the backend starts, which reads XLA_FLAGS."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    seen = []
+
+    def start(*flags):
+        seen.append(os.environ["XLA_FLAGS"])
+        raise UserError("enough")
+
+    monkeypatch.setattr(distributed, "start", start)
+    assert launch.main(["train", "--config", TOY, "--deterministic"]) == 2 and seen == [backend.DETERMINISTIC]
+
+
+def test_deterministic_is_handed_on(tmp_path, monkeypatch):
+    argv = []
+    monkeypatch.setattr(verify.Run, "finish", lambda self: argv.append(self.argv) or "a")
+    monkeypatch.setattr(verify.Run, "interrupt", lambda self, *_: True)
+    monkeypatch.setattr(verify.Run, "losses", lambda self: [])
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert launch.main(["verify-resume", "--config", TOY, "--deterministic", "--workdir", str(tmp_path / "v")]) == 0
+    assert len(argv) == 3 and all("--deterministic" in a for a in argv) and os.environ["XLA_FLAGS"] == ""
+    target = Target(TOY, "rates", (), False, tmp_path, deterministic=True)
+    assert "--deterministic" in target.job({}, 1).args and "--deterministic" in target.command()
+    assert target.identity() == dataclasses.replace(target, deterministic=False).identity()
+
+
 def test_plan_refuses_what_cannot_fit(capsys):
     found = plan.plan(toy())
     sizes = found["bytes_per_device"]
-    assert found["fits"] and sizes["state"] < sizes["total"] < sizes["available"]
+    assert found["fits"] and 2 * sizes["state"] < sizes["total"] < sizes["available"]
+    assert sizes["save_copy"] == sizes["state"] and "copy of the state while saving" in plan.text(found)
     plan.check(found)
     assert launch.main(["plan", "--config", TOY, "--device-memory", "1e-6"]) == 2
     said = capsys.readouterr()
     assert "networks:" in said.out and said.err.strip().splitlines()[-1].startswith("error: does not fit: a step needs")
+    # What the step alone needs is too little: a checkpoint is written from a copy of the state.
+    step = (sizes["total"] - sizes["save_copy"]) / 2**30
+    assert not plan.plan(toy(), step)["fits"] and plan.plan(toy(), sizes["total"] / 2**30)["fits"]
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-5", "0"])
+def test_memory_that_is_no_size(capsys, size):
+    assert launch.main(["plan", "--config", TOY, "--device-memory", size]) == 2
+    err = capsys.readouterr().err
+    assert f"error: --device-memory {size} is no size of a memory" in err and err.count("\n") == 1
 
 
 def test_rematerialised_gradients_are_the_same_and_keep_less(capsys):

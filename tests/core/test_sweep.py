@@ -357,6 +357,18 @@ def test_a_point_taken_by_another_process_is_no_failure(config, tmp_path, fake, 
     assert {r["state"] for r in rows.values()} == {"done"}
 
 
+def test_report_of_a_sweeps_folder(config, tmp_path, fake, capsys):
+    command(capsys, config, "rates", "--workdir", tmp_path / "sweep", "--config.seed=2")
+    page = tmp_path / "sweep" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert launch.main(["report", str(tmp_path / "sweep")]) == 0 and capsys.readouterr().out.strip() == str(page)
+    assert page.read_text() == before
+    (tmp_path / "sweep" / "sweep.json").write_text("{")
+    assert launch.main(["report", str(tmp_path / "sweep")]) == 2
+    assert "sweep.json is not readable" in capsys.readouterr().err
+
+
 def test_interrupted(config, tmp_path, fake, capsys, monkeypatch):
     def stop(jobs, options, tick):
         raise train.Preempted("interrupted with 0 of 3 runs ended")

@@ -1,8 +1,10 @@
 """The loop: resume is exact however a run is cut, signals save, NaN stops, intervals and marks are right."""
 
+import itertools
 import json
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -11,12 +13,15 @@ from PIL import Image
 
 from genjax.core import config as config_lib
 from genjax.core import inspect, report, snapshot
+from genjax.core import run as run_lib
 from genjax.core import train as train_lib
 from genjax.core.checkpoint import digest, load_snapshot, read_arrays
 from genjax.core.config import experiment, node
 from genjax.core.experiment import Programs, to_steps
+from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from genjax.viz import jsonl
+from genjax.viz.atomic import write_file
 from tests.core.toy import ToyData
 
 
@@ -115,8 +120,42 @@ def test_damaged_newest_checkpoint_falls_back(tmp_path, caplog):
 def test_no_readable_checkpoint_is_one_line(tmp_path):
     train_lib.train(toy(steps=8, keep=1), tmp_path / "run", quiet=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "8" / "state")
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        train_lib.train(toy(keep=1), tmp_path / "run", quiet=True)
+    rows = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    for _ in range(2):  # the same command again is no way to lose the run
+        with pytest.raises(UserError, match="none of the checkpoints.*to start over at step 0"):
+            train_lib.train(toy(keep=1), tmp_path / "run", quiet=True)
+        assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == rows and (tmp_path / "run" / "DONE").exists()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert train_lib.train(toy(keep=1), tmp_path / "run", quiet=True).step == 12
+
+
+def test_a_longer_config_never_stands_beside_the_done_of_a_shorter_run(tmp_path, monkeypatch):
+    """A sweep would take it for done."""
+    train_lib.train(toy(steps=6), tmp_path / "run", quiet=True)
+    folder = RunFolder(tmp_path / "run")
+    old = folder.config_file.read_text()
+
+    def killed(path, data):
+        if path == folder.config_file:
+            assert not (tmp_path / "run" / "DONE").exists()
+            raise KeyboardInterrupt
+        return write_file(path, data)
+
+    monkeypatch.setattr(run_lib, "write_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_lib.train(toy(steps=9), tmp_path / "run", quiet=True)
+    assert folder.config_file.read_text() == old and folder.state() == ("running", {})
+    monkeypatch.undo()
+    assert train_lib.train(toy(steps=9), tmp_path / "run", quiet=True).step == 9
+
+
+def test_a_clock_that_is_set_back_does_not_change_how_long_a_run_took(tmp_path, monkeypatch):
+    now = time.time()
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(ticks))
+    out = train_lib.train(toy(), tmp_path / "run", quiet=True)
+    done = json.loads((tmp_path / "run" / "DONE").read_text())
+    assert 0 < out.seconds < 600 and done["steps_per_second"] > 0
 
 
 @pytest.mark.parametrize("calls", [1, 4])
