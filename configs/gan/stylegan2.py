@@ -70,7 +70,7 @@ def get_config(arg: str = ""):
                   g_optimizer="@g_optimizer", d_optimizer="@d_optimizer", latent_dim=latent, conditional=a.cond,
                   r1_gamma=gamma, reg_every="@r1_every", pl_every="@pl_every", pl_weight=0.0 if cifar else 2.0,
                   mixing=0.0 if cifar else 0.9, augment=augment, ada_target=0.6 if a.aug == "ada" else 0.0,
-                  augment_p=0.2 if a.aug == "fixed" else 0.0, ada_kimg=20.0 if a.small else 500.0,
+                  augment_p=0.2 if a.aug == "fixed" else 0.0, ada_kimg=500.0,
                   ema_kimg=average, ema_rampup=ramp, evaluation=evaluation(a.features)),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small else "builtin:photos",
                   image_size=res, channels=channels, batch_size=batch,

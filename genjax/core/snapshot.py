@@ -24,10 +24,10 @@ def _open(run: str, snapshot: str | None):
     path = Path(snapshot) if snapshot else folder.newest_snapshot()
     found, meta = load_snapshot(path)
     experiment = config_lib.build(config)
-    return folder, experiment, _fitted(found, experiment, path), meta, path
+    return folder, experiment, fitted(found, experiment, path), meta, path
 
 
-def _fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:
+def fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:
     """The snapshot's arrays in the structure the task exports (an npz keeps neither tuples nor empty parts)."""
     wanted = jax.eval_shape(lambda: experiment.task.export(
         experiment.task.init(rng_lib.stream(0, "init"), experiment.data.element_spec)))

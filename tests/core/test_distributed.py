@@ -114,6 +114,20 @@ def test_one_killed_the_other_says_so_and_both_resume(root, two, tmp_path, capsy
     assert digest(capsys, run) == digest(capsys, two)
 
 
+def test_a_signal_after_the_end_holds_nobody_up(root, two, tmp_path):
+    """jax's farewell would wait three minutes for a process that has nothing more to ask."""
+    run = tmp_path / "run"
+    these = Processes(root, run, 2)
+    end = time.time() + 120
+    while not (run / "DONE").exists():
+        assert time.time() < end
+        time.sleep(0.005)
+    these.all[0].send_signal(signal.SIGTERM)
+    began = time.time()
+    codes, said = these.end()
+    assert codes == [0, 0] and time.time() - began < 30, said
+
+
 def test_a_signal_to_one_saves_the_same_step_in_all(root, two, tmp_path, capsys):
     run = tmp_path / "run"
     these = Processes(root, run, 2, "--config.data.pause=0.05").reach(6)

@@ -1,0 +1,61 @@
+"""Adaptive augmentation at work: strength p and overfitting heuristic r_t against time, with ADA and without.
+
+Karras et al. 2020 (arXiv:2006.06676), figures 5 and 6: r_t is the mean sign of the discriminator's logits on real
+pictures. Without augmentation it rises towards 1 as the discriminator learns the training set by heart; ADA raises p
+just so far that r_t stays near its target, .6. Both runs' numbers are read from their metrics.jsonl. At small scale
+scikit-learn's digits at 16 x 16, for 40 thousand images.
+"""
+
+import numpy as np
+
+from genjax.core.figure import FigureRun, Result
+from genjax.viz.plots import curves
+
+WINDOW = 2000  # images over which r_t is averaged in the drawing
+
+
+def _series(result: Result, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(thousands of images, values) of a training metric."""
+    steps, values = result.curves()[name]
+    return (np.asarray(steps) + 1) * result.experiment.data.batch_size / 1000, np.asarray(values)
+
+
+def _smooth(kimg: np.ndarray, values: np.ndarray, window: float = WINDOW / 1000) -> np.ndarray:
+    """The mean over the last `window` thousand images at each place."""
+    first = np.searchsorted(kimg, kimg - window, side="right")
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(1, len(values) + 1)
+    return (total[at] - total[first]) / (at - first)
+
+
+def run(fig: FigureRun) -> None:
+    """Trains StyleGAN2 with ADA and without augmentation on the same few pictures."""
+    both = (("ADA", "ada"), ("no augmentation", "none"))
+    cases = fig.by_scale(both[:1], both, both)  # compiling is all that smoke scale does
+    fig.plan(len(cases))
+    base = fig.by_scale("gan/stylegan2:small,aug={}", "gan/stylegan2:small,aug={}", "gan/stylegan2:cfg=auto,aug={}")
+    overrides = ["train.preview_every=0"]
+    if fig.scale == "smoke":
+        overrides += ["task.pl_weight=0", "task.r1_gamma=0"]  # they take most of the compilation
+    if fig.scale == "small":
+        overrides += ["task.ada_kimg=100", "train.steps=40k images", "train.log_every=4", "train.save_every=20k images"]
+    strength, sign = {}, {}
+    for name, aug in cases:
+        result = fig.train(name, base.format(aug), overrides)
+        kimg, found = _series(result, "real_sign")
+        sign[name] = kimg, _smooth(kimg, found)
+        if aug == "ada":
+            strength["p"] = _series(result, "augment_p")
+            target = result.experiment.task.ada_target
+        last = found[kimg > 0.75 * kimg[-1]].mean()
+        fig.row(name, "r_t, mean of the last quarter", float(last), None if aug == "none" else target, 0.15,
+                source="its target")
+    p = strength["p"][1]
+    fig.row("ADA", "p at the end", float(p[-1]), None)
+    if len(cases) == 2:
+        fig.row("no augmentation - ADA", "r_t at the end", float(sign["no augmentation"][1][-1] - sign["ADA"][1][-1]),
+                0.0, relation="at_least", source="figure 6: without it the discriminator overfits")
+    fig.picture("signs", curves(sign, xlabel="thousands of images", ylabel="r_t", levels={"target": target},
+                                ylim=(-1, 1)), f"r_t, averaged over {WINDOW} images")
+    fig.picture("strength", curves(strength, xlabel="thousands of images", ylabel="p", ylim=(0, None)),
+                "The strength p that ADA chose")

@@ -1,0 +1,82 @@
+"""Progressive growing: the same latents at each resolution and in the middle of each fade, real images beside them.
+
+Karras et al. 2018 (arXiv:1710.10196), figures 1 and 2: a generator and a discriminator that start at 4 x 4; new layers
+are faded in, over the networks' outputs and over the real images. The level of detail that training reports is compared
+with the paper's schedule at the same number of images.
+"""
+
+import numpy as np
+from PIL import Image
+
+from genjax.core.figure import FigureRun
+from genjax.gan.progressive import fade_images
+from genjax.viz.grid import Panel, image_grid, sheet
+from genjax.viz.plots import curves
+
+SHOWN = 16
+
+
+def published_lod(schedule, kimg: float) -> float:
+    """Level of detail after so many thousand images, by the paper's schedule."""
+    top = float(np.log2(schedule.resolution // schedule.start))
+    period = schedule.stable_kimg + schedule.fade_kimg
+    k = kimg // period
+    return max(top - k - max(kimg - k * period - schedule.stable_kimg, 0.0) / schedule.fade_kimg, 0.0)
+
+
+def moments(schedule, total: int) -> list[int]:
+    """The steps to show: the middle of each fade and the end of each stage, as far as the run goes."""
+    steps = []
+    for s in schedule.stages:
+        last = min(schedule.next_change(s.first) - 1, total)
+        steps += [s.first + s.fade // 2, last] if s.fade else [last]
+    return sorted({i for i in steps if i <= total})
+
+
+def reals(data, step: int) -> np.ndarray:
+    """Real images as a step trains on them, at full size: one sheet."""
+    schedule, found, i = data.schedule, [], step
+    while sum(map(len, found)) < SHOWN:
+        found.append(data.batch(min(i, schedule.next_change(step) - 1))["image"])
+        i += 1
+    x = np.concatenate(found)[:SHOWN]
+    if x.shape[1] > schedule.start:
+        x = np.asarray(fade_images(x, schedule.fade(step)))
+    low, high = data.value_range
+    factor = schedule.resolution // x.shape[1]
+    return (np.clip(x, low, high).repeat(factor, 1).repeat(factor, 2) - low) / (high - low)
+
+
+def run(fig: FigureRun) -> None:
+    """Trains one growing run with frequent previews and lines up the frames."""
+    fig.plan(1)
+    every = fig.by_scale(1, 50, 5000)
+    config = fig.by_scale("gan/progressive", "gan/progressive:small", "gan/progressive")
+    pictures = [f"data.source=folder:{fig.images}"] if fig.images else []
+    result = fig.train("growth", config, [f"task.preview_images={SHOWN}", f"train.preview_every={every}", *pictures])
+    experiment = result.experiment
+    data, schedule = experiment.data, experiment.data.schedule
+    frames = {int(p.stem.removeprefix("step_")): p for p in sorted(result.folder.samples.glob("step_*.png"))}
+    shown = sorted({min(frames, key=lambda at, i=i: abs(at - i)) for i in moments(schedule, experiment.steps("steps"))})
+    rows = []
+    for at in shown:
+        what = f"{schedule.stage(at).resolution} x {schedule.stage(at).resolution}, {schedule.fade(at):.0%} faded in"
+        rows.append([Panel(np.asarray(Image.open(frames[at]).convert("RGB")), f"{schedule.images(at):,} images", what),
+                     Panel(image_grid(reals(data, at), 4), "real")])
+    fig.picture("growth", sheet(rows, panel_height=max(160, 4 * schedule.resolution)),
+                "The same latents as the networks grow (average of the generator), and real images of the same step")
+    found = result.curves()
+    _, kimg = found["kimg"]
+    steps, lod = found["lod"]
+    fig.picture("schedule", curves({"level of detail": (steps, lod)}, xlabel="step", ylabel="level of detail"),
+                "Level of detail: 0 is full size, fractions are fades")
+    block = schedule.repeats * max(s.batch for s in schedule.stages) / 1000
+    wrong = max(abs(got - published_lod(schedule, seen)) for got, seen in zip(lod, kimg, strict=True))
+    fig.row("schedule", "largest difference in level of detail", wrong, 0.0, block / schedule.fade_kimg + 1e-3,
+            source="Karras et al. 2018, appendix A")
+    for name in ("d_loss", "penalty"):
+        fig.row("growth", f"{name}, mean of the last tenth", float(np.mean(found[name][1][-max(1, len(lod) // 10):])),
+                None)
+    if fig.scale != "paper":
+        fig.note(f"Below paper scale: {schedule.resolution} x {schedule.resolution} pixels,"
+                 f" {schedule.images(experiment.steps('steps')):,} images.")
