@@ -47,7 +47,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.slow) if c.startswith("verify") else c
+                                     for c in COMMANDS])  # tests/core/test_resume_tools.py verifies a quicker config
 def test_command_runs(command, folder, capsys):
     assert launch.main(smoke_form(command)) == 0, capsys.readouterr().err
 

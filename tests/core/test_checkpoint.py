@@ -200,8 +200,8 @@ def test_where_all_are_damaged_nothing_is_moved_and_the_run_never_begins_again(t
     (tmp_path / "c" / "2" / "meta" / "metadata").write_text("{")
     before = tree(tmp_path)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"none of the checkpoints \[2, 1\] .* is readable \(2: .*; 1: .*\); put"
-                                            r" back whole files, or remove .*/c to start over at step 0"):
+        with pytest.raises(UserError, match=r"none of the checkpoints \[2, 1\] in .*/c is readable \(.*\); put"
+                                            r" back whole files, or remove that folder to start over at step 0"):
             restore(tmp_path / "c", make_state())
         assert tree(tmp_path) == before and not caplog.text, "one line, the error"
     for name, data in good.items():

@@ -34,8 +34,13 @@ def quick_compilation():
     jax.config.update("jax_default_prng_impl", before)
 
 
+# The faults' instruments, and two of the faults, are tested by themselves in test_reliability.
+SLOW = ("reliability/faults",)
+
+
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name", inspect.figures())
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n
+                                  for n in inspect.figures()])
 def test_figure_at_smoke_scale(name, tmp_path, monkeypatch):
     fig = figure.reproduce(name, "smoke", str(tmp_path), None, quiet=True)
     assert fig.passed and fig.rows

@@ -220,6 +220,7 @@ def test_saved_anywhere_it_goes_on_exactly(tmp_path, quick_compilation):
         assert digest(run(restored, cut, 17)[0]) == want, f"cut at {cut}"
 
 
+@pytest.mark.slow
 def test_calls_of_two_steps_end_where_shapes_change(tmp_path, quick_compilation):
     items = [*ITEMS, "train.steps_per_call=2", "train.steps=7", "schedule.batch_sizes=(8, 4)", "schedule.resolution=8",
              "task.generator.resolution=8", "task.discriminator.resolution=8"]
