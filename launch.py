@@ -110,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     p = verb("report", "write a run's or a sweep's report.html again")
     p.add_argument("run", help="run folder, or a sweep's workdir")
     p = verb("status", "state, step, digest and last metrics of runs", json_out=True)
-    p.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    p.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold some")
     p = verb("sweep", "run a config's sweep_NAME() or search_NAME(); started again, only what is missing",
              json_out=True)
     _configured(p, trains=True)
@@ -211,7 +211,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     elif args.verb == "status":
         from genjax.core import inspect
 
-        found = [inspect.status(r) for r in args.runs]
+        found = [inspect.status(r) for r in inspect.run_folders(args.runs)]
         if args.json != "-":
             print(inspect.status_text(found))
         write_json(args.json, found)

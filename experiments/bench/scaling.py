@@ -6,10 +6,10 @@ same cores, so the time per step grows with N, and no speed-up can be read from 
 what splitting costs: the ratio to N steps of one device, which do the same samples (1: nothing). Data parallelism
 repeats the optimiser's work on every device, FSDP divides it. Bytes are those of the compiled step's inputs.
 
-The last rows train in a real run folder, with a checkpoint of the whole state every 50 steps and a row of metrics every
-step, beside the same run without. A CPU has no core to spare for what a host does while its accelerator works, so there
-`overhead_percent` has the work of the writing threads in it too; `loop_held_percent` is what an accelerator would wait
-for: the part of the time that the loop's own thread spends in saving and logging.
+The last rows train in a real run folder, with a checkpoint of the whole state every 100 steps and a row of metrics
+every step, beside the same run without. A CPU has no core to spare for what a host does while its accelerator works, so
+there `overhead_percent` has the work of the writing threads in it too; `loop_held_percent` is what an accelerator would
+wait for: the part of the time that the loop's own thread spends in saving and logging.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ RULES = {"data parallel": "replicate", "FSDP": "fsdp"}
 def run(bench: Bench) -> None:
     """Fills the rows."""
     _devices(bench, (2,) if bench.smoke else (2, 4, 8), {"rows": 8, "width": 128} if bench.smoke else {"rows": 64})
-    _saving(bench, 4 if bench.smoke else 50, {"rows": 8, "width": 128} if bench.smoke else {"rows": 1024})
+    _saving(bench, 4 if bench.smoke else 100, {"rows": 8, "width": 128} if bench.smoke else {"rows": 1024})
     for row in bench.rows:
         row["device"] = f"fake devices on {os.cpu_count()} cores"
 

@@ -59,6 +59,18 @@ def diff_text(a: str, b: str) -> str:
     return "\n".join(f"{k:{wide}}  {old!r} -> {new!r}" for k, (old, new) in found.items())
 
 
+def run_folders(names: list[str]) -> list[str]:
+    """The run folders meant by names on a command line: a folder of runs stands for all below it, and of several names
+    those that are no folders (the logs beside the runs, in `runs/*`) are passed over."""
+    folders = [n for n in names if Path(n).is_dir()] if len(names) > 1 else names
+    found = []
+    for name in folders or names:
+        path = Path(name)
+        below = sorted(str(p.parent) for p in path.rglob("config.json"))
+        found += [name] if (path / "config.json").exists() or not below else below
+    return found
+
+
 def status(run: str) -> dict[str, Any]:
     """State, step, digest of the newest checkpoint and last metrics of a run.
 

@@ -53,10 +53,11 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
 
     Returns:
       `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak, save_copy,
-      total, available}, fits, flops_per_step, mesh, shardings: [{path, shape, dtype, spec, bytes_per_device}]}`;
-      parameters are those of one copy, FLOPs those of all copies on all devices (see `genjax.core.flops`), bytes
-      integers; total is what XLA's program holds at once (state, batch, results and activations) with the copy of the
-      state that a checkpoint is written from while the next steps run.
+      total, available}, fits, flops_per_step, xla_flops_per_device, mesh, shardings: [{path, shape, dtype, spec,
+      bytes_per_device}]}`; parameters are those of one copy, FLOPs those of all copies on all devices (see
+      `genjax.core.flops`), beside XLA's own count, which is of one device's optimised program and takes a loop's body
+      once; bytes are integers; total is what XLA's program holds at once (state, batch, results and activations) with
+      the copy of the state that a checkpoint is written from while the next steps run.
 
     Raises:
       UserError: `device_memory` is no size.
@@ -67,7 +68,8 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
     programs = Programs(experiment)
     state = programs.abstract
     log.info("compiling the step, for XLA's account of its memory")
-    memory = programs.lower().compile().memory_analysis()
+    compiled = programs.lower().compile()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
     rows = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         rows.append({"path": sh.path_str(path), "shape": list(leaf.shape), "dtype": str(leaf.dtype),
@@ -93,6 +95,7 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
         "fits": total <= room,
         # The steps of a call are a `while` loop, whose body counts once: this is per step whatever steps_per_call is.
         "flops_per_step": float(flops.count(programs.trace().jaxpr)),
+        "xla_flops_per_device": max(float(cost.get("flops", 0)), 0.0),
         "mesh": {k: int(v) for k, v in programs.mesh.shape.items()},
         "shardings": rows,
     }
@@ -122,5 +125,6 @@ def text(found: dict[str, Any]) -> str:
              + (f", {found['copies']} independent copies" if found["copies"] > 1 else ""),
              "mesh:      " + ", ".join(f"{k} {v}" for k, v in found["mesh"].items()),
              "per device: " + ", ".join(f"{k} {v}" for k, v in mb.items()),
-             f"per step:  {found['flops_per_step'] / 1e9:.2f} GFLOP"]
+             f"per step:  {found['flops_per_step'] / 1e9:.2f} GFLOP (XLA's analysis of one device's program, a loop's"
+             f" body once: {found['xla_flops_per_device'] / 1e9:.2f})"]
     return "\n".join(lines)

@@ -333,3 +333,14 @@ def test_every_example_of_the_help_parses(root):
             args, overrides = launch.parse(words[2:])
             if hasattr(args, "config"):
                 config_lib.load(args.config, overrides)
+
+
+def test_a_folder_of_runs_stands_for_the_runs_in_it(tmp_path):
+    for name in ("a", "deep/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "a.log").write_text("")
+    a, b, log = (str(tmp_path / n) for n in ("a", "deep/b", "a.log"))
+    assert inspect_lib.run_folders([str(tmp_path)]) == [a, b]
+    assert inspect_lib.run_folders([a, log, str(tmp_path / "deep")]) == [a, b], "runs/* names logs too"
+    assert [inspect_lib.run_folders([n]) for n in (log, "none")] == [[log], ["none"]], "left to the error"
