@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from genjax.errors import UserError
 from genjax.nn.batch_norm import BatchNorm
+from genjax.nn.sharding import BATCH, constrain
 from genjax.ops.conv import conv2d, conv_transpose2d
 
 Padding = Literal["half", "same"]
@@ -115,7 +116,7 @@ class Generator(_Layers):
             w = self._kernel(f"up{i}", (self.kernel, self.kernel, h.shape[-1], width), h.dtype)
             h = self._biased(f"up{i}", conv_transpose2d(h, w, **_doubled(self.kernel, self.padding)))
             if i < len(self.widths):
-                h = self._norm(f"up{i}", h, 0.0, train)
+                h = constrain(self._norm(f"up{i}", h, 0.0, train), BATCH, None, None, "tensor")
         return jnp.tanh(h.astype(z.dtype))
 
 
@@ -150,5 +151,6 @@ class Discriminator(_Layers):
             w = self._kernel(f"down{i}", (self.kernel, self.kernel, h.shape[-1], width), h.dtype)
             h = self._biased(f"down{i}", conv2d(h, w, stride=2, padding=_pads(self.kernel, self.padding)))
             h = jnp.where(h >= 0, h, 0.2 * h) if i == 1 else self._norm(f"down{i}", h, 0.2, train)
+            h = constrain(h, BATCH, None, None, "tensor")
         h = _with_labels(h.reshape(h.shape[0], -1), y)
         return self._biased("score", h @ self._kernel("score", (h.shape[-1], 1), h.dtype))[:, 0].astype(x.dtype)
