@@ -5,47 +5,19 @@ the same call, alternating with genjax. The last row trains 8 small pictures as 
 CPU one picture per core at a time), and one after the other.
 """
 
-import importlib.util
-
 import jax
 
 from experiments.bench import _dip_worker
-from genjax.core import config as config_lib
+from experiments.bench._step import stepper, torch_step
 from genjax.core.bench import Bench
-from genjax.core.experiment import Programs
 
 WIDE = {"data.size": 256, "train.steps": 10**6, "train.save_every": 0, "train.preview_every": 0,
         "task.backtrack_every": 0, "task.es_window": 0}
 
 
 def _stepper(spec: str, steps_per_call: int, count: int, **overrides):
-    """A function that makes `count` steps of a config and waits; the state lives in a cell, donated every call."""
-    items = [f"{k}={v}" for k, v in {**WIDE, **overrides, "train.steps_per_call": steps_per_call}.items()]
-    programs = Programs(config_lib.build(config_lib.load(spec, items)))
-    cell = [programs.init(), 0]
-    batch = programs.put(0, count)
-
-    def call():
-        state, metrics = programs.step(cell[0], batch, count)
-        cell[0] = state
-        jax.block_until_ready(metrics)
-
-    return call
-
-
-def _torch_step(size: int, width: int, scales: int, autocast: bool = False):
-    if importlib.util.find_spec("torch") is None:
-        return None, "PyTorch is not installed"
-    import torch
-
-    from experiments.bench._torch_skip import make_step
-
-    on_gpu = jax.devices()[0].platform == "gpu"
-    if on_gpu and not torch.cuda.is_available():
-        return None, "PyTorch has no CUDA"
-    device = "cuda" if on_gpu else "cpu"
-    step = make_step(size, 32, width, scales, 4, device, autocast)
-    return step, f"PyTorch {torch.__version__} eager, channels-last"
+    """`count` steps of a config at full size, without what a run does beside its steps."""
+    return stepper(spec, {**WIDE, **overrides, "train.steps_per_call": steps_per_call}, count)
 
 
 def run(bench: Bench) -> None:
@@ -53,10 +25,11 @@ def run(bench: Bench) -> None:
     size, width, scales = (64, 8, 3) if bench.smoke else (256, 128, 5)
     channels = ",".join([str(width)] * scales)
     net = {"data.size": size, "task.network.channels_down": channels, "task.network.channels_up": channels}
-    peer, name = _torch_step(size, width, scales)
+    torch_net = {"size": size, "cin": 32, "width": width, "scales": scales, "skip": 4}
+    peer, name = torch_step("_torch_skip", **torch_net)
     bench.compare(f"DIP step {size}x{size}, float32", _stepper("dip/denoise", 1, 1, **net), peer, name)
     if jax.devices()[0].platform != "cpu":
-        peer, name = _torch_step(size, width, scales, autocast=True)
+        peer, name = torch_step("_torch_skip", **torch_net, autocast=True)
         bench.compare(f"DIP step {size}x{size}, bfloat16",
                       _stepper("dip/denoise", 1, 1, **net, **{"task.network.dtype": "bfloat16"}), peer, name)
     _batching(bench)

@@ -7,6 +7,7 @@ alone writes logs and pictures.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -109,6 +110,7 @@ def place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
+@functools.lru_cache(maxsize=64)  # asked for every batch; few shapes
 def rows(shape: tuple[int, ...], sharding: NamedSharding) -> tuple[int, int]:
     """The range of rows lo..hi-1 of a global array [rows, ...] that this process's devices hold."""
     parts = [index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()]

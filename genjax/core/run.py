@@ -121,7 +121,7 @@ class RunFolder:
             raise self.unwritable(e) from None
         with f:
             tries = 20
-            while not _locked(f):
+            while not take_lock(f):
                 if tries := tries - 1:
                     time.sleep(0.05)  # `busy` elsewhere holds it for a moment
                     continue
@@ -140,7 +140,7 @@ class RunFolder:
         """Whether a living process trains here."""
         try:
             with open(self.path / LOCK, "r+") as f:
-                return not _locked(f)
+                return not take_lock(f)
         except OSError:
             return False
 
@@ -164,7 +164,7 @@ class RunFolder:
         return found[-1]
 
 
-def _locked(f: IO) -> bool:
+def take_lock(f: IO) -> bool:
     """Takes the file's lock, until it is closed, if nobody has it."""
     try:
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)

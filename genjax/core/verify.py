@@ -4,7 +4,6 @@ Every run is a process of its own, `launch.py train`, killed from outside as a c
 """
 
 import contextlib
-import fcntl
 import json
 import random
 import shutil
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 
 from genjax.core import config as config_lib
 from genjax.core import inspect
-from genjax.core.run import RunFolder
+from genjax.core.run import RunFolder, take_lock
 from genjax.errors import UserError
 from genjax.viz import jsonl
 
@@ -127,7 +126,7 @@ def _emptied(folder: Path) -> Iterator[TextIO]:
         raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
     with file:
         # The runs of a call that was killed live on.
-        if not _locked(file) or any(RunFolder(p).busy() for p in folder.iterdir() if p.is_dir()):
+        if not take_lock(file) or any(RunFolder(p).busy() for p in folder.iterdir() if p.is_dir()):
             raise UserError(f"another verify-resume, or a run of one, works in {folder}; wait for it, or choose another"
                             " --workdir")
         for p in folder.iterdir():
@@ -135,16 +134,6 @@ def _emptied(folder: Path) -> Iterator[TextIO]:
                 shutil.rmtree(p) if p.is_dir() else p.unlink()
         file.truncate(0)
         yield file
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def _verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: int, seed: int, folder: Path,

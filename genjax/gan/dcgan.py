@@ -43,7 +43,30 @@ def _with_labels(h: jax.Array, y: jax.Array | None) -> jax.Array:
 
 
 class _Layers(nn.Module):
-    """What both networks share: kernels N(0, std^2), optional biases, one-hot labels."""
+    """What both networks share: kernels N(0, std^2), optional biases, one-hot labels.
+
+    Attributes:
+      kernel: size of the (transposed) convolutions.
+      padding: "half" (Theano, PyTorch) or "same" (TensorFlow).
+      bias: biases beside the normalisation and at the output.
+      classes: labels joined to every layer's input (the paper's conditional MNIST model); 0 for none.
+      std: standard deviation of initial kernels.
+      truncated: initial kernels from a normal cut at two standard deviations.
+      gain_std: of the normalisation's initial gain around 1.
+      momentum, norm_eps: of the normalisation's running statistics.
+      dtype: of the arithmetic; None: that of the input.
+    """
+
+    kernel: int = 5
+    padding: Padding = "half"
+    bias: bool = False
+    classes: int = 0
+    std: float = 0.02
+    truncated: bool = False
+    gain_std: float = 0.02
+    momentum: float = 0.9
+    norm_eps: float = 1e-5
+    dtype: str | None = None
 
     def _kernel(self, name: str, shape: tuple[int, ...], dtype) -> jax.Array:
         init = nn.initializers.truncated_normal(self.std) if self.truncated else nn.initializers.normal(self.std)
@@ -74,32 +97,14 @@ class Generator(_Layers):
     Attributes:
       widths: channels at 4 x 4, 8 x 8, ..., before the image.
       image_channels: C.
-      kernel: size of the transposed convolutions.
-      padding: "half" (Theano, PyTorch) or "same" (TensorFlow).
-      bias: biases beside the normalisation and at the output.
       norm_per_unit: normalise each of the 16 * widths[0] projected units by itself, as the paper's code does; else
         each channel.
-      classes: labels joined to z and to every layer's input (the paper's conditional MNIST model); 0 for none.
-      std: standard deviation of initial kernels.
-      truncated: initial kernels from a normal cut at two standard deviations.
-      gain_std: of the normalisation's initial gain around 1.
-      momentum, norm_eps: of the normalisation's running statistics.
-      dtype: of the arithmetic; None: that of z.
+      kernel, padding, bias, classes, std, truncated, gain_std, momentum, norm_eps, dtype: as in `_Layers`.
     """
 
     widths: tuple[int, ...] = (1024, 512, 256, 128)
     image_channels: int = 3
-    kernel: int = 5
-    padding: Padding = "half"
-    bias: bool = False
     norm_per_unit: bool = True
-    classes: int = 0
-    std: float = 0.02
-    truncated: bool = False
-    gain_std: float = 0.02
-    momentum: float = 0.9
-    norm_eps: float = 1e-5
-    dtype: str | None = None
 
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array | None = None, train: bool = True) -> jax.Array:
@@ -128,20 +133,10 @@ class Discriminator(_Layers):
 
     Attributes:
       widths: channels of the convolutions.
-      kernel, padding, bias, classes, std, truncated, gain_std, momentum, norm_eps, dtype: as in `Generator`.
+      kernel, padding, bias, classes, std, truncated, gain_std, momentum, norm_eps, dtype: as in `_Layers`.
     """
 
     widths: tuple[int, ...] = (128, 256, 512, 1024)
-    kernel: int = 5
-    padding: Padding = "half"
-    bias: bool = False
-    classes: int = 0
-    std: float = 0.02
-    truncated: bool = False
-    gain_std: float = 0.02
-    momentum: float = 0.9
-    norm_eps: float = 1e-5
-    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array | None = None, train: bool = True) -> jax.Array:

@@ -5,6 +5,7 @@ x[N,H,W,C] images in [0,1]; D = H W C.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -113,9 +114,13 @@ class MarginalBias(Adversarial):
     def init(self, rng, spec):
         """As `Adversarial`, with that bias."""
         state = super().init(rng, spec)
-        n = self.data.batch_size
-        batches = -(-min(self.bias_images, len(self.data)) // n)
-        mean = np.mean([self.data.batch(i)["image"].mean(0, dtype=np.float64) for i in range(batches)], 0)
-        p = np.clip(mean, 1e-7, 1 - 1e-7).ravel()  # as pylearn2 does
+        p = self._mean.ravel()
         state.params["generator"]["output"]["bias"] = jnp.asarray(np.log(p / (1 - p)), jnp.float32)
         return state
+
+    @functools.cached_property
+    def _mean(self) -> np.ndarray:
+        """Read once: `init` is traced several times."""
+        batches = -(-min(self.bias_images, len(self.data)) // self.data.batch_size)
+        mean = np.mean([self.data.batch(i)["image"].mean(0, dtype=np.float64) for i in range(batches)], 0)
+        return np.clip(mean, 1e-7, 1 - 1e-7)  # as pylearn2 does

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genjax.errors import UserError, unknown
+from genjax.gan.progressive import sizes
 from genjax.nn.equalized import SQRT2, EqualConv, EqualDense, finish, minibatch_std, pixel_norm
 from genjax.ops.modulated_conv import Algorithm, modulated_conv2d
 from genjax.ops.upfirdn import downsample2d, upsample2d
@@ -25,12 +26,6 @@ from genjax.ops.upfirdn import downsample2d, upsample2d
 Architecture = Literal["skip", "resnet", "orig"]
 Noise = Literal["random", "const", "none"]
 HALF = math.sqrt(0.5)  # both branches of a residual block are scaled by it
-
-
-def _resolutions(resolution: int) -> list[int]:
-    if resolution < 4 or resolution & (resolution - 1):
-        raise UserError(f"resolution must be a power of two and at least 4, got {resolution}")
-    return [2**i for i in range(2, resolution.bit_length())]
 
 
 def _one_of(what: str, name: str, names: tuple[str, ...]) -> None:
@@ -186,7 +181,7 @@ class SynthesisBlock(nn.Module):
 
 def num_ws(resolution: int) -> int:
     """L: two layers per resolution, one at 4x4, and the last picture's: 18 at 1024."""
-    return 2 * len(_resolutions(resolution))
+    return 2 * len(sizes(resolution))
 
 
 def _dtype(resolution: int, of: int, low: int, dtype: str) -> str | None:
@@ -211,11 +206,11 @@ class Synthesis(nn.Module):
     def __call__(self, ws: jax.Array, noise: Noise = "random") -> jax.Array:
         _one_of("architecture", self.architecture, ("skip", "resnet", "orig"))
         _one_of("noise", noise, ("random", "const", "none"))
-        sizes, at, x, img = _resolutions(self.resolution), 0, None, None
+        at, x, img = 0, None, None
         if ws.ndim != 3 or ws.shape[1] != num_ws(self.resolution):
             raise UserError(f"a {self.resolution} pixel generator takes ws[N,{num_ws(self.resolution)},w_dim], got "
                             f"{tuple(ws.shape)}")
-        for r in sizes:
+        for r in sizes(self.resolution):
             first, last = r == 4, r == self.resolution
             convs = 1 if first else 2
             block = SynthesisBlock(
@@ -388,7 +383,7 @@ class Discriminator(nn.Module):
                             f"{self.channels}], got {tuple(img.shape)}")
         clamp = self.clamp if self.num_low_precision_res else None
         x = None
-        for r in reversed(_resolutions(self.resolution)[1:]):
+        for r in reversed(sizes(self.resolution)[1:]):
             maps, features = (min(self.channel_base // s, self.channel_max) for s in (r, r // 2))
             dtype = _dtype(r, self.resolution, self.num_low_precision_res, self.low_precision)
             block = DiscriminatorBlock(maps, features, x is None, self.architecture, clamp, dtype, name=f"b{r}")

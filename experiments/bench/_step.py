@@ -1,0 +1,39 @@
+"""What the benchmarks of training steps share: a step of a config, and the same step by PyTorch on the same device."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from genjax.core import config as config_lib
+from genjax.core.experiment import Programs
+
+
+def stepper(spec: str, items: Mapping[str, Any], count: int = 1) -> Callable[[], None]:
+    """A function that makes `count` steps of a config with overrides `items`, on its first batch or batches, and waits;
+    the state lives in a cell, donated every call."""
+    programs = Programs(config_lib.build(config_lib.load(spec, [f"{k}={v}" for k, v in items.items()])))
+    cell = [programs.init()]
+    batch = programs.put(0, count)
+
+    def call():
+        cell[0], metrics = programs.step(cell[0], batch, count)
+        jax.block_until_ready(metrics)
+
+    return call
+
+
+def torch_step(name: str, **sizes: Any) -> tuple[Callable[[], None] | None, str]:
+    """`make_step(device=..., **sizes)` of `experiments.bench.<name>`, or None, and who it is or why there is none."""
+    if importlib.util.find_spec("torch") is None:
+        return None, "PyTorch is not installed"
+    import torch
+
+    on_gpu = jax.devices()[0].platform == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        return None, "PyTorch has no CUDA"
+    make_step = importlib.import_module(f"experiments.bench.{name}").make_step
+    step = make_step(device="cuda" if on_gpu else "cpu", **sizes)
+    return step, f"PyTorch {torch.__version__} eager, channels-last"
