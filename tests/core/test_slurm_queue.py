@@ -50,12 +50,17 @@ class Slurm:
         return file.read_text().count("x") if file.exists() else 0
 
 
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
+def import_submitit():
+    """The module; without it the test is skipped."""
     try:
-        launcher_slurm.import_submitit()
+        return launcher_slurm.import_submitit()
     except UserError as e:
         pytest.skip(str(e))
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    import_submitit()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     return Slurm(tmp_path / "bin")
 
@@ -135,7 +140,7 @@ def test_a_run_is_not_submitted_beside_itself(slurm, tmp_path, capsys):
 @pytest.fixture
 def attempt(tmp_path, monkeypatch):
     """A run's attempt in a task of SLURM: `attempt(code, said)` is how its process ends."""
-    submitit = launcher_slurm.import_submitit()
+    submitit = import_submitit()
     monkeypatch.setattr(submitit, "JobEnvironment", lambda: SimpleNamespace(USR_SIG="USR2", global_rank=0))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     job = Job("a", ("train",), tmp_path / "a")
