@@ -67,6 +67,32 @@ class ArraySource:
         return element
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """The pictures `first` to `end` - 1 of a source."""
+
+    source: Source
+    first: int
+    end: int
+    name: str
+
+    @property
+    def labelled(self) -> bool:
+        return self.source.labelled
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.source[self.first + int(i)]
+
+
 def check_images(x: np.ndarray, name: str) -> np.ndarray:
     """Brings an array of pictures into the form `ArraySource` wants, or says what is wrong with it.
 

@@ -194,7 +194,7 @@ def idx(path: str, split: str) -> ArraySource:
         found = sorted({p for w in words[split] for p in root.glob(f"*{w}-images*idx3*") if p.is_file()})
         found = [p for p in found if not (p.suffix == ".gz" and p.with_suffix("") in found)]  # prefer the plain
         if len(found) != 1:
-            names = ", ".join(p.name for p in found) or "none"
+            names = ", ".join(p.name for p in found or sorted(root.glob("*images*idx3*"))) or "none"
             raise errors.UserError(
                 f"{root} should hold one {words[split][0]}-images-idx3-ubyte[.gz] for split {split!r}, found {names};"
                 " give the file: idx:FILE")

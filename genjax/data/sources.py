@@ -1,11 +1,12 @@
 """One string chooses the data: `builtin:NAME`, `tfds:NAME`, `folder:PATH`, `npz:PATH[:KEY]` or `idx:PATH`."""
 
 import inspect
+import re
 from pathlib import Path
 
 from genjax import errors
 from genjax.data import source_builtin, source_files
-from genjax.data.source_array import ArraySource, Source
+from genjax.data.source_array import ArraySource, Part, Source
 
 KINDS = ("builtin", "tfds", "folder", "npz", "idx")
 
@@ -23,7 +24,8 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
         "folder:PATH" (option channels): picture files, subfolders as classes;
         "npz:PATH[:KEY]": arrays [N, H, W(, C)];
         "idx:PATH": MNIST-like files.
-      split: "train", "test" …; each source says which it has.
+      split: "train", "test" …; each source says which it has. "train[:500]" is the first 500 of them, "train[90%:]" the
+        last tenth: few pictures, as in the studies of little data.
       **options: see above; an option the source does not have is an error.
 
     Returns:
@@ -40,6 +42,9 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
     if not rest:
         raise errors.UserError(f"data source {spec!r} names nothing; write {kind}:" + (
             "NAME" if kind in ("builtin", "tfds") else "PATH"))
+    found = re.fullmatch(r"([^\[]*)\[(.*)\]", split)
+    if found and kind != "tfds":  # which cuts splits itself, in the same notation
+        return _part(open_source(spec, found[1], **options), split, found[2])
     if kind == "builtin":
         if rest not in source_builtin.NAMES:
             raise errors.unknown("builtin data set", rest, source_builtin.NAMES)
@@ -51,6 +56,20 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
 
         return _call(source_tfds.open_tfds, spec, (rest, split), options)
     return _call(getattr(source_files, kind), spec, (rest, split), options)
+
+
+def _part(source: Source, split: str, cut: str) -> Part:
+    """`FIRST:END` of a source, numbers or percentages, as tfds writes it."""
+    n, ends = len(source), []
+    for text, default in zip(cut.split(":") if cut.count(":") == 1 else ("?", "?"), (0, n), strict=True):
+        number = re.fullmatch(r"(\d+)(%?)", text)
+        if text and not number:
+            raise errors.UserError(f"split {split!r}: write NAME[FIRST:END], numbers or percentages, e.g. train[:500]")
+        ends.append(default if not text else min(n, int(number[1])) if not number[2]
+                    else min(n, round(n * int(number[1]) / 100)))
+    if ends[0] >= ends[1]:
+        raise errors.UserError(f"split {split!r} is empty: {source.name} has {n} pictures")
+    return Part(source, *ends, f"{source.name}[{cut}]")
 
 
 def _call(function, spec: str, args: tuple, options: dict) -> Source:

@@ -52,7 +52,8 @@ class Reals:
     @classmethod
     def of_pipeline(cls, pipeline: Any, n: int = 0, split: str = "train") -> "Reals":
         """What a training pipeline draws from, before its random crops (the middle instead), mirroring and order."""
-        return cls(pipeline.source, split, n, pipeline.image_size, pipeline.channels, pipeline.random_crop)
+        return cls(pipeline.source, split, n, pipeline.image_size, pipeline.channels,
+                   pipeline.random_crop or pipeline.center_crop)
 
     @property
     def name(self) -> str:

@@ -56,6 +56,18 @@ def test_every_epoch_has_each_picture_once(batch_size):
     assert len({tuple(e) for e in labels}) == 5  # reshuffled
 
 
+def test_the_middle_is_cut_first():
+    """CelebA: 178 x 218, of which the authors of DCGAN for faces keep the middle 108 x 108."""
+    x = np.arange(218 * 178, dtype=np.float64).reshape(1, 218, 178, 1) % 251
+    source = ArraySource(x.astype(np.uint8))
+    got = Pipeline(source, batch_size=1, center_crop=108, value_range=(0, 1)).batch(0)["image"][0] * 255
+    np.testing.assert_allclose(got, x[0, 55:163, 35:143], atol=1e-4)
+    both = Pipeline(source, batch_size=1, center_crop=108, random_crop=100, image_size=64)
+    assert both.batch(0)["image"].shape == (1, 64, 64, 1)
+    with pytest.raises(UserError, match="218x178"):
+        Pipeline(source, batch_size=1, center_crop=200, prefetch=0).batch(0)
+
+
 def test_without_shuffle_the_order_is_the_sources():
     pipe = make(batch_size=4, shuffle=False)
     labels = np.concatenate([pipe.batch(i)["label"] for i in range(5)])

@@ -43,6 +43,19 @@ def test_digits_split():
     check(test, test.images, test.labels)
 
 
+def test_a_part_of_a_split():
+    every = open_source("builtin:digits", "train")
+    part = open_source("builtin:digits", "train[2:500]")
+    assert part.classes == every.classes and "[2:500]" in part.name
+    check(part, every.images[2:500], every.labels[2:500])
+    assert [len(open_source("builtin:digits", s)) for s in ("train[90%:]", "test[:9999]", "all[:]")] == [150, 297, 1797]
+    with pytest.raises(IndexError):
+        part[498]
+    for wrong in ("train[5]", "train[a:]", "train[:-1]", "train[500:500]", "train[1500:]"):
+        with pytest.raises(UserError, match=r"split 'train\["):
+            open_source("builtin:digits", wrong)
+
+
 def test_photos_whole_and_cut():
     whole = open_source("builtin:photos")
     assert whole.classes[:2] == ("astronaut", "cat") and len({x.shape for x in whole.images}) > 1
