@@ -74,7 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
     p = verb("sample", "draw samples from a run's newest snapshot")
     p.add_argument("run", help="run folder")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
-    p.add_argument("-n", type=int, default=16, help="how many (default 16)")
+    p.add_argument("-n", type=int, default=16, help="how many (default 16); with --classes, of each")
+    p.add_argument("--classes", metavar="LIST", help="of a run with classes: a row for each, e.g. 0,3,7 or 0-9")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", help="PNG to write (default: RUN/samples/sample_seed<SEED>.png)")
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
@@ -223,7 +224,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     elif args.verb == "sample":
         from genjax.core import snapshot
 
-        print(snapshot.sample(args.run, args.snapshot, args.n, args.seed, args.out))
+        print(snapshot.sample(args.run, args.snapshot, args.n, args.seed, args.out, args.classes))
     elif args.verb == "eval":
         from genjax.core import snapshot
 

@@ -8,9 +8,15 @@
     cifar       32     100k   64     32     1     .0025   .01    500k     2 (no path lengths, no mixing, plain D)
     auto        any    25k    by the resolution, R1 2e-4 res^2 / batch
 
-    python launch.py train --config gan/stylegan2:cfg=auto,res=256 --config.data.source=folder:/data/faces
-    python launch.py train --config gan/stylegan2:cfg=cifar,cond --config.data.source=tfds:cifar10
     python launch.py train --config gan/stylegan2:small
+    python launch.py train --config gan/stylegan2:cfg=stylegan2,aug=none --config.data.source=folder:/data/ffhq
+    python launch.py train --config gan/stylegan2:cfg=auto,res=256 --config.data.source=folder:/data/faces
+    python launch.py train --config gan/stylegan2:cfg=auto,res=64 --config.data.source=tfds:celeb_a
+    python launch.py train --config gan/stylegan2:cfg=cifar,cond --config.data.source=tfds:cifar10
+    python launch.py train --config gan/stylegan2:res=32,small,cond --config.data.source=idx:/data/mnist
+
+Pictures are cut to their middle square; CelebA's middle 140 x 140: --config.data.center_crop=140. Few pictures:
+--config.data.split=train[:1000]. Without a source the few photographs of scikit-image are taken, to see that it runs.
 
 Expected (the authors', 8 V100): FFHQ-1024 with cfg=stylegan2,aug=none FID 2.84 +- .03; CIFAR-10 2.42 (cfg=cifar,cond,
 tuned). FFHQ-256 numbers need box-downsampled images.
@@ -73,15 +79,14 @@ def get_config(arg: str = ""):
                   augment_p=0.2 if a.aug == "fixed" else 0.0, ada_kimg=500.0,
                   ema_kimg=average, ema_rampup=ramp, evaluation=evaluation(a.features)),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small else "builtin:photos",
-                  image_size=res, channels=channels, batch_size=batch,
-                  **({} if a.small else {"random_crop": res})),
+                  image_size=res, channels=channels, batch_size=batch),
         r1_every=16, pl_every=4,
         g_optimizer=node("genjax.core.optim.lazy_adam", learning_rate=rate, every=0 if cifar else "@pl_every"),
         d_optimizer=node("genjax.core.optim.lazy_adam", learning_rate=rate, every="@r1_every"),
         train=node("genjax.core.experiment.TrainOptions", steps=f"{kimg}k images", log_every=16,
                    save_every=f"{max(kimg // 25, 4)}k images", preview_every=f"{max(kimg // 25, 4)}k images"),
         smoke=("data.batch_size=4", "task.preview_images=4", "task.generator.resolution=8",
-               "task.discriminator.resolution=8", "data.image_size=8", f"data.random_crop={0 if a.small else 8}",
+               "task.discriminator.resolution=8", "data.image_size=8",
                "task.generator.channel_max=4", "task.discriminator.channel_max=4", "task.latent_dim=4",
                "task.generator.z_dim=4", "task.generator.w_dim=4", "r1_every=2", "pl_every=2",
                *(("task.augment.name=color",) if augment else ())),

@@ -1,6 +1,7 @@
 """Verbs on a run's snapshot: sample and eval."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from genjax.core.run import RunFolder, environment
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz import jsonl
+from genjax.viz.grid import image_grid, save_png
 
 
 def _open(run: str, snapshot: str | None):
@@ -40,20 +42,43 @@ def fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]
     return jax.tree_util.tree_map_with_path(lambda p, _: jax.numpy.asarray(arrays[path_str(p)]), wanted)
 
 
-def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None) -> Path:
-    """Draws `n` samples and writes them as one grid; image i depends on the seed and i alone. Returns the path."""
+def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None, classes: str | None = None) -> Path:
+    """Draws `n` samples and writes them as one grid; image i depends on the seed and i alone. Returns the path.
+
+    With `classes` ("3" or "0,3,7" or "0-9") there are n of each, one row per class.
+    """
     if n < 1:
         raise UserError(f"-n must be at least 1, got {n}")
     if out and Path(out).suffix.lower() != ".png":
         raise UserError(f"--out {out}: samples are written as PNG; name a file that ends in .png")
     rng_lib.check_seed(seed, "--seed")
+    rows = None if classes is None else _classes(classes)
     folder, experiment, variables, _, _ = _open(run, snapshot)
-    images = experiment.task.sample(variables, rng_lib.stream(seed, "sample"), n)
+    key = rng_lib.stream(seed, "sample")
+    if rows is None:
+        images = experiment.task.sample(variables, key, n)
+    else:
+        images = experiment.task.sample(variables, key, n * len(rows), np.repeat(np.asarray(rows, np.int32), n))
     if not images:
         raise UserError(f"{type(experiment.task).__name__} draws no samples")
-    path = Path(out) if out else folder.samples / f"sample_seed{seed}.png"
+    name = f"sample_seed{seed}" + ("" if rows is None else "_classes" + re.sub(r"\W+", "_", classes))
+    path = Path(out) if out else folder.samples / f"{name}.png"
     low, high = experiment.task.value_range
-    return save_previews(path, {k: (np.asarray(v) - low) / (high - low) for k, v in images.items()})
+    images = {k: (np.asarray(v) - low) / (high - low) for k, v in images.items()}
+    if rows is None:
+        return save_previews(path, images)
+    return save_png(path, image_grid(next(iter(images.values())), n, row_labels=[str(c) for c in rows]))
+
+
+def _classes(text: str) -> list[int]:
+    """"0,3,5-7" as [0, 3, 5, 6, 7]."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f"--classes {text}: write numbers and ranges, e.g. 3 or 0,3,7 or 0-9")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found
 
 
 def evaluate(run: str, snapshot: str | None) -> dict[str, Any]:

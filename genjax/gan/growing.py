@@ -225,13 +225,14 @@ class Growing(Adversarial):
     def _images(self):
         return self._drawn(1.0)
 
-    def preview(self, variables, batch, rng):
-        """{"samples"} of the same latents at every preview, pixels repeated up to the full resolution."""
-        return {k: self._full(x) for k, x in super().preview(variables, batch, rng).items()}
+    def _shown(self, variables, rng):
+        """As in `Adversarial`, pixels repeated up to the full resolution: previews stay equally large."""
+        x, labels = super()._shown(variables, rng)
+        return self._full(x), labels
 
     def _full(self, x):
         factor = self.schedule.resolution // x.shape[1]
-        return np.asarray(x).repeat(factor, 1).repeat(factor, 2)
+        return x.repeat(factor, 1).repeat(factor, 2)
 
     def results(self, variables, data, rng):
         """{"samples"}, and {"truncated"}: the same latents nearer to the average w."""

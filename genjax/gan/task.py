@@ -58,7 +58,7 @@ class Adversarial(TaskBase):
       gp_weight: lambda of WGAN-GP, 0 for none; `drift` is Progressive GAN's epsilon.
       ema_decay: of the average over the generator's parameters, which `sample` then uses; 0 for none.
       evaluation: what is measured of the samples, see there; None for nothing.
-      preview_images: how many, square numbers look best.
+      preview_images: how many, square numbers look best; with classes they are split into rows.
       value_range: of the images.
     """
 
@@ -259,6 +259,12 @@ class Adversarial(TaskBase):
 
     def sample(self, variables, rng, n, cond=None):
         """{"samples"}: image i is a function of `rng` and i; classes in turn, or `cond` [n] labels."""
+        if cond is not None:
+            classes = self.generator.classes if self.conditional else 0
+            if not classes:
+                raise UserError("this run's generator takes no classes; leave --classes away")
+            if not all(0 <= c < classes for c in cond):
+                raise UserError(f"this run has the classes 0 to {classes - 1}; {max(cond)} is none of them")
         return {"samples": self.images(variables, self._latents(rng, n), cond)}
 
     @functools.cached_property
@@ -279,14 +285,31 @@ class Adversarial(TaskBase):
             return {}
         return self.evaluation(self._draw, rng, data, (variables,), self.value_range)
 
-    def preview(self, variables, batch, rng):
-        """{"samples"} of the same latents at every preview."""
+    def _shown(self, variables, rng):
+        """Samples [N,H,W,C] in [0,1] for people to look at, and their classes [N], rows of equal length, or None."""
         low, high = self.value_range
-        x = self.sample(variables, rng, self.preview_images)["samples"]
-        return {"samples": np.clip((x - low) / (high - low), 0, 1)}
+        n, labels = self.preview_images, None
+        if self.conditional:
+            rows = min(self.generator.classes, n)
+            rows = rows if 4 * rows <= n else max(1, min(rows, math.isqrt(n)))
+            labels = np.repeat(np.arange(rows), n // rows)
+            n = len(labels)
+        x = self.sample(variables, rng, n, labels)["samples"]
+        return np.clip((x - low) / (high - low), 0, 1), labels
+
+    def _sheet(self, variables, rng):
+        """The samples as one picture [H,W,3] in [0,1]: uncurated, small images enlarged, classes as rows."""
+        x, labels = self._shown(variables, rng)
+        columns = math.isqrt(len(x)) if labels is None else len(x) // (labels[-1] + 1)
+        names = None if labels is None else [str(c) for c in labels[::columns]]
+        return image_grid(x, columns, row_labels=names, scale=max(1, 512 // (columns * x.shape[2]))) / 255.0
+
+    def preview(self, variables, batch, rng):
+        """{"samples"} of the same latents at every preview; with classes one sheet, a row for each."""
+        if self.conditional:
+            return {"samples": self._sheet(variables, rng)[None]}
+        return {"samples": self._shown(variables, rng)[0]}
 
     def results(self, variables, data, rng):
-        """{"samples"}: one sheet, uncurated, small images enlarged."""
-        x = self.preview(variables, None, rng)["samples"]
-        columns = math.isqrt(len(x))
-        return {"samples": image_grid(x, columns, scale=max(1, 512 // (columns * x.shape[2]))) / 255.0}
+        """{"samples"}: one sheet."""
+        return {"samples": self._sheet(variables, rng)}

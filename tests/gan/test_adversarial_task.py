@@ -1,14 +1,20 @@
 """Adversarial training: a step against the same step written out, turns, lazy penalties, labels, samples."""
 
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from genjax.core import rng as rng_lib
+from genjax.core import snapshot
 from genjax.errors import UserError
 from genjax.losses import adversarial as losses
+from genjax.viz.grid import image_grid
 from tests.gan.tiny import SPEC, batch, task
 
 KEY = jax.random.key(3)
@@ -149,3 +155,26 @@ def test_bad_settings_are_one_line():
         task(ema_decay=1.0)
     with pytest.raises(UserError, match="the generator makes images"):
         task().init(jax.random.key(0), {"image": jax.ShapeDtypeStruct((4, 3, 3, 1), jnp.float32)})
+
+
+def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
+    """Previews, and `sample RUN --classes`: n of each, every row one class; a class that is not there is one line."""
+    t = task(classes=3, conditional=True, preview_images=12)
+    state = t.init(jax.random.key(0), SPEC)
+    x, labels = t._shown(t.export(state), KEY)
+    assert x.shape == (12, 2, 2, 1) and labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    few = dataclasses.replace(t, preview_images=4)._shown(t.export(state), KEY)[1]
+    assert few.tolist() == [0, 0, 1, 1], "not all classes where there are too few pictures for rows"
+    sheet = t.preview(t.export(state), None, KEY)["samples"]
+    assert sheet.shape[0] == 1 and np.array_equal(sheet[0], t.results(t.export(state), None, KEY)["samples"])
+    monkeypatch.setattr(snapshot, "_open", lambda *_: (None, types.SimpleNamespace(task=t), t.export(state), {}, None))
+    path = snapshot.sample("run", None, 5, 0, str(tmp_path / "s.png"), "2,0-1")
+    key = rng_lib.stream(0, "sample")
+    want = t.sample(t.export(state), key, 15, np.repeat([2, 0, 1], 5))["samples"]
+    want = image_grid((want + 1) / 2, 5, row_labels=["2", "0", "1"])
+    assert np.array_equal(np.asarray(Image.open(path)), want)
+    for classes, message in (("3", "has the classes 0 to 2"), ("1-", "--classes 1-"), ("2-0", "--classes 2-0")):
+        with pytest.raises(UserError, match=message):
+            snapshot.sample("run", None, 1, 0, str(tmp_path / "s.png"), classes)
+    with pytest.raises(UserError, match="takes no classes"):
+        task().sample(None, KEY, 1, [0])
