@@ -71,13 +71,17 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
     group.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0")
-    p = verb("sample", "draw samples from a run's newest snapshot")
+    p = verb("sample", "draw samples from a run's newest snapshot; --control steers them (a walk, a rotation, ...)")
     p.add_argument("run", help="run folder")
+    p.add_argument("--control", nargs="?", const="", metavar="NAME", help="pictures and films of what the run's task"
+                   " can be steered by; without NAME: which there are and their options")
+    p.add_argument("--control.OPTION", metavar="VALUE", dest="_options", help="an option of the control")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
-    p.add_argument("-n", type=int, default=16, help="how many (default 16); with --classes, of each")
+    p.add_argument("-n", type=int, help="how many (default 16; a control has its own); with --classes, of each")
     p.add_argument("--classes", metavar="LIST", help="of a run with classes: a row for each, e.g. 0,3,7 or 0-9")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--out", help="PNG to write (default: RUN/samples/sample_seed<SEED>.png)")
+    p.add_argument("--out", help="PNG to write (default: RUN/samples/sample_seed<SEED>.png); a control's folder"
+                   " (default: RUN/samples/<NAME>_seed<SEED>)")
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
     p.add_argument("run", help="run folder")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
@@ -137,18 +141,20 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Arguments and the list of `key=value` overrides."""
     from genjax.errors import UserError, unknown
 
-    overrides, rest, words = [], [], iter(argv)
+    dotted, rest, words = {"--config.": [], "--control.": []}, [], iter(argv)
     for word in words:
-        if word.startswith("--config."):
-            item = word[len("--config."):]
-            if "=" not in item:
-                value = next(words, None)
-                if value is None:
-                    raise UserError(f"{word} has no value: write {word}=VALUE")
-                item = f"{item}={value}"
-            overrides.append(item)
-        else:
+        prefix = next((p for p in dotted if word.startswith(p)), None)
+        if prefix is None:
             rest.append(word)
+            continue
+        item = word[len(prefix):]
+        if "=" not in item:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{word} has no value: write {word}=VALUE")
+            item = f"{item}={value}"
+        dotted[prefix].append(item)
+    overrides, options = dotted.values()
     parser = make_parser()
     verbs = parser._subparsers._group_actions[0].choices
     if rest and not rest[0].startswith("-") and rest[0] not in verbs:
@@ -160,6 +166,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
     if overrides and not hasattr(args, "config"):
         raise UserError(f"{args.verb} takes no --config.KEY overrides")
+    if options and not getattr(args, "control", None):
+        raise UserError(f"--control.{options[0]} belongs to a control: sample RUN --control NAME")
+    if getattr(args, "control", None) and args.classes is not None:
+        raise UserError("--classes is for samples; a control of a run with classes has --control.label")
+    args.control_options = options
     if hasattr(args, "on"):
         from genjax.core import launchers
 
@@ -221,10 +232,17 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
         is_sweep = (Path(args.run) / sweep_run.SWEEP).is_file()
         print(sweep_run.report(Path(args.run)) if is_sweep else report.write(args.run))
+    elif args.verb == "sample" and args.control is not None:
+        from genjax.core import control
+
+        options = [*args.control_options, *([] if args.n is None else [f"n={args.n}"])]
+        print(control.listing(args.run) if not args.control else "\n".join(
+            map(str, control.sample(args.run, args.control, options, args.snapshot, args.seed, args.out))))
     elif args.verb == "sample":
         from genjax.core import snapshot
 
-        print(snapshot.sample(args.run, args.snapshot, args.n, args.seed, args.out, args.classes))
+        n = 16 if args.n is None else args.n
+        print(snapshot.sample(args.run, args.snapshot, n, args.seed, args.out, args.classes))
     elif args.verb == "eval":
         from genjax.core import snapshot
 

@@ -11,6 +11,7 @@ from B on; A, and loss=wgan (CelebA-HQ), is WGAN-GP with learning rates of at mo
 Expected: FFHQ 1024, F: FID 4.42, perceptual path length in w (full) 233.3 (the authors' figures; not run here).
 """
 
+from configs.gan._base import evaluation
 from genjax.core.config import experiment, node, parse_arg
 from genjax.errors import UserError, unknown
 
@@ -25,8 +26,9 @@ LOSSES = {"logistic": dict(loss="non_saturating", r1_gamma=10.0),
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: table (a to f), loss (logistic, wgan), res, channels, gpus (1, 2, 4, 8), labels, small."""
-    a = parse_arg(arg, table="f", loss="", res=0, channels=0, gpus=8, labels=False, small=False)
+    """Structural arguments: table (a to f), loss (logistic, wgan), res, channels, gpus (1, 2, 4, 8), labels, small,
+    features (a network for Frechet distances)."""
+    a = parse_arg(arg, table="f", loss="", res=0, channels=0, gpus=8, labels=False, small=False, features="")
     if a.table not in ("a", *TABLE):
         raise unknown("row of table 1", a.table, ("a", *TABLE))
     loss = a.loss or ("wgan" if a.table == "a" else "logistic")
@@ -57,7 +59,7 @@ def get_config(arg: str = ""):
                   discriminator=node("genjax.gan.progressive.Discriminator", **net, **head),
                   g_optimizer="@optimizer", d_optimizer="@optimizer", latent_dim=z_dim, **LOSSES[loss], **average,
                   conditional=a.labels, class_weight=1.0 if a.labels and a.table == "a" else 0.0,
-                  truncation=0.7 if a.table in "cdef" else 1.0),
+                  truncation=0.7 if a.table in "cdef" else 1.0, evaluation=evaluation(a.features)),
         data=node("genjax.data.growing.GrowingPipeline", schedule="@schedule", channels=channels,
                   source="builtin:digits" if a.small or a.labels else "builtin:photos",
                   flip=not a.small and not a.labels),

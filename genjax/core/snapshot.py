@@ -20,13 +20,21 @@ from genjax.viz import jsonl
 from genjax.viz.grid import image_grid, save_png
 
 
+def variables_of(folder: RunFolder, experiment: Any, snapshot: str | None) -> tuple[dict, dict, Path]:
+    """A run's newest snapshot, or the file `snapshot`: the variables the task exports, what the file says of itself,
+    and its path."""
+    path = Path(snapshot) if snapshot else folder.newest_snapshot()
+    found, meta = load_snapshot(path)
+    return fitted(found, experiment, path), meta, path
+
+
 def _open(run: str, snapshot: str | None):
     folder = RunFolder(run)
     config = folder.config()
-    path = Path(snapshot) if snapshot else folder.newest_snapshot()
-    found, meta = load_snapshot(path)
+    if not snapshot:
+        folder.newest_snapshot()  # none is said before anything is built
     experiment = config_lib.build(config)
-    return folder, experiment, fitted(found, experiment, path), meta, path
+    return folder, experiment, *variables_of(folder, experiment, snapshot)
 
 
 def fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:

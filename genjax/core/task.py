@@ -76,6 +76,10 @@ class Task(Protocol):
         """Pictures to keep as files, [H,W,C] in [0,1]: at the end of a run each becomes RUN/outputs/NAME.png, pixel
         for pixel. `{}` where nothing is made but weights."""
 
+    def controls(self) -> dict[str, Callable[..., dict[str, np.ndarray]]]:
+        """What samples can be steered by, for `sample RUN --control NAME`: functions by name, `f(variables, rng, *,
+        n=4, ...)`, see `genjax.core.control`. They return named pictures [H,W,C] and films [T,H,W,C] in [0,1]."""
+
     def copies(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> int:
         """How many independent networks a state for batches of this spec holds, stacked along each leaf's first axis;
         1 where the leaves have no such axis."""
@@ -104,6 +108,10 @@ class TaskBase:
 
     def results(self, variables, data, rng):
         """No files."""
+        return {}
+
+    def controls(self):
+        """Nothing to steer."""
         return {}
 
     def copies(self, spec):

@@ -18,6 +18,7 @@ import optax
 
 from genjax.data.growing import GrowthSchedule, Stage
 from genjax.errors import UserError, at_least
+from genjax.gan.latent import Style
 from genjax.gan.progressive import fade_images
 from genjax.gan.task import NAMES, Adversarial
 from genjax.losses import adversarial as losses
@@ -207,19 +208,25 @@ class Growing(Adversarial):
         resolution, alpha, _ = self.growth(state.step)
         return {**super().export(state), "resolution": resolution, "alpha": alpha}
 
+    def _grown(self, size, psi, variables, z, labels):
+        """x [N,size,size,C]."""
+        call = {"size": size, "alpha": variables["alpha"]}
+        if psi != 1:
+            call |= {"psi": psi, "cutoff": self.truncation_layers}
+        return self.generator.apply({"params": variables["params"], **variables["extra"]}, z, labels, train=False,
+                                    **call)
+
     @functools.cached_property
     def _compiled(self):
-        def images(size, psi, variables, z, labels):
-            call = {"size": size, "alpha": variables["alpha"]}
-            if psi != 1:
-                call |= {"psi": psi, "cutoff": self.truncation_layers}
-            return self.generator.apply({"params": variables["params"], **variables["extra"]}, z, labels, train=False,
-                                        **call)
-
-        return jax.jit(images, static_argnums=(0, 1))
+        return jax.jit(self._grown, static_argnums=(0, 1))
 
     def _drawn(self, psi):
         return lambda variables, z, labels: self._compiled(int(variables["resolution"]), psi, variables, z, labels)
+
+    def style(self, variables):
+        """As in `Adversarial`, at the size it has grown to."""
+        growth = {"size": int(variables["resolution"]), "alpha": float(variables["alpha"])}
+        return Style(self.generator, variables, growth=growth)
 
     @property
     def _images(self):
@@ -233,6 +240,23 @@ class Growing(Adversarial):
     def _full(self, x):
         factor = self.schedule.resolution // x.shape[1]
         return x.repeat(factor, 1).repeat(factor, 2)
+
+    @functools.cached_property
+    def _draws(self):
+        """For `evaluate`, one function per size."""
+        def at(size):
+            return self._drawing(lambda variables, z, labels: self._full(self._grown(size, 1.0, variables, z, labels)))
+
+        return {s.resolution: at(s.resolution) for s in self.schedule.stages}
+
+    def evaluate(self, variables, data, rng):
+        """What `evaluation` asks for, always at full size: smaller pictures have their pixels repeated, as in the
+        authors' code, and the recipe says from which size."""
+        if self.evaluation is None:
+            return {}
+        size = int(variables["resolution"])
+        how = (("enlarged_from", size),) if size < self.schedule.resolution else ()
+        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, how)
 
     def results(self, variables, data, rng):
         """{"samples"}, and {"truncated"}: the same latents nearer to the average w."""

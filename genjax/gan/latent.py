@@ -8,6 +8,7 @@ Sources: Radford et al. 2016 (DCGAN, arXiv:1511.06434), section 6; Karras et al.
 4, 5, 8; Goodfellow et al. 2014 (1406.2661), figure 2.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ def codes_of_seeds(seeds: Sequence[int], dim: int, prior: Prior = "normal", boun
 # ---------------------------------------------------------------- style-based generators
 
 
+def has_styles(network: nn.Module) -> bool:
+    """Whether a generator maps latents to styles and paints those."""
+    return hasattr(network, "map") and hasattr(network, "synthesize")
+
+
 class Style:
     """A style-based generator bound to its variables; pictures come in calls of one size, so one program serves all.
 
@@ -45,20 +51,26 @@ class Style:
       network: with methods "map" and "synthesize", such as `genjax.gan.stylegan2.Generator`.
       variables: a snapshot's {"params", "extra": {"buffers"}}, or the network's own {"params", "buffers"}.
       batch: pictures per call.
+      growth: of a generator that grows: the `size` and `alpha` it paints at.
+
+    Attributes:
+      size: of the pictures.
     """
 
-    def __init__(self, network: nn.Module, variables: dict[str, Any], batch: int = 32):
-        if not (hasattr(network, "map") and hasattr(network, "synthesize")):
+    def __init__(self, network: nn.Module, variables: dict[str, Any], batch: int = 32,
+                 growth: dict[str, Any] | None = None):
+        if not has_styles(network):
             raise UserError(f"{type(network).__name__} has no styles; give StyleGAN's or StyleGAN2's generator")
-        self.network, self.batch = network, batch
+        self.network, self.batch, growth = network, batch, growth or {}
+        self.size = growth.get("size", network.resolution)
         self.variables = {"params": variables["params"], **variables.get("extra", {})} | {
             k: v for k, v in variables.items() if k == "buffers"}
         self._map = jax.jit(lambda v, z, y: network.apply(v, z, y, method="map"))
 
         def paint(v, ws, keys, noise):
             if noise != "random":
-                return network.apply(v, ws, noise=noise, method="synthesize")
-            one = lambda w, key: network.apply(v, w[None], noise=noise, method="synthesize",  # noqa: E731
+                return network.apply(v, ws, noise=noise, method="synthesize", **growth)
+            one = lambda w, key: network.apply(v, w[None], noise=noise, method="synthesize", **growth,  # noqa: E731
                                                rngs={"noise": key})[0]
             return jax.vmap(one)(ws, keys)  # so that a picture's noise is a function of its key alone
 
@@ -72,9 +84,10 @@ class Style:
         return np.asarray(found[0])
 
     def map(self, z: Any, labels: Any = None) -> np.ndarray:
-        """w [N,L,W], not truncated."""
-        return self._calls(lambda v, z, y: self._map(v, z, None if labels is None else y), np.asarray(z),
-                           np.zeros(len(z), np.int32) if labels is None else np.asarray(labels))
+        """w [N,L,W], not truncated; L are the layers in use."""
+        ws = self._calls(lambda v, z, y: self._map(v, z, None if labels is None else y), np.asarray(z),
+                         np.zeros(len(z), np.int32) if labels is None else np.asarray(labels))
+        return ws[:, :2 * int(math.log2(self.size)) - 2]
 
     def paint(self, ws: Any, noise: str = "const", key: jax.Array | None = None,
               variables: dict[str, Any] | None = None) -> np.ndarray:

@@ -269,13 +269,17 @@ class Adversarial(TaskBase):
 
     @functools.cached_property
     def _draw(self):
+        return self._drawing(self._render)
+
+    def _drawing(self, render):
+        """(keys [b], variables) -> pictures as `evaluation` wants them, of latents and random classes."""
         def draw(keys, variables):
             z = draw_latents(keys, self.latent_dim, self.prior, self.prior_bound)
             labels = None
             if self.conditional:
                 labels = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(k, 1), (), 0,
                                                                self.generator.classes))(keys)
-            return self._render(variables, z, labels)
+            return render(variables, z, labels)
 
         return draw
 
@@ -303,6 +307,18 @@ class Adversarial(TaskBase):
         columns = math.isqrt(len(x)) if labels is None else len(x) // (labels[-1] + 1)
         names = None if labels is None else [str(c) for c in labels[::columns]]
         return image_grid(x, columns, row_labels=names, scale=max(1, 512 // (columns * x.shape[2]))) / 255.0
+
+    def style(self, variables):
+        """The generator, if it has styles, as a `genjax.gan.latent.Style`."""
+        from genjax.gan.latent import Style  # which draws latents with this module
+
+        return Style(self.generator, variables)
+
+    def controls(self):
+        """Walks and, with styles, mixing, truncation, noise and projection: see `genjax.gan.controls`."""
+        from genjax.gan import controls  # which calls tasks of this module
+
+        return controls.offered(self)
 
     def preview(self, variables, batch, rng):
         """{"samples"} of the same latents at every preview; with classes one sheet, a row for each."""

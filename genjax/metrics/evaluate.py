@@ -8,6 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,7 +76,7 @@ class Settings:
 def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | None,
              sample_fn: Callable[..., jax.Array], key: jax.Array, n: int, batch: int = 64, *, args: tuple = (),
              value_range: tuple[float, float] = (-1.0, 1.0), settings: Settings | None = None,
-             cache: str | Path | None = None) -> dict[str, Value]:
+             cache: str | Path | None = None, how: tuple[tuple[str, Any], ...] = ()) -> dict[str, Value]:
     """Draws n images and measures them.
 
     Args:
@@ -88,6 +89,7 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
       batch: images per device and call.
       settings: the metrics' own parameters; None for the papers'.
       cache: folder of reference statistics; None is `cache_folder()`.
+      how: further parameters of the recipes, where the pictures were not simply drawn.
 
     Returns:
       {recipe.key: Value}, e.g. {"fid": ...} or {"fd_lenet": ...}; `float(value)` is the number.
@@ -118,7 +120,7 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
     measured = _measure(names, reference, found, shown, jax.random.fold_in(key, CHOICES), settings)
     values = {}
     for name, (value, std, parameters) in measured.items():
-        recipe = _recipe(name, network, reals, reference, n, parameters)
+        recipe = _recipe(name, network, reals, reference, n, {**parameters, **dict(how)})
         values[recipe.key] = Value(float(value), recipe, std)
     return values
 

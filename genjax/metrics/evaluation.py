@@ -49,7 +49,7 @@ class Evaluation:
         return features.load(self.network, self.path or None, self.resize or None)
 
     def __call__(self, sample: Callable[..., jax.Array], key: jax.Array, data: Any, args: tuple,
-                 value_range: tuple[float, float]) -> dict[str, Value]:
+                 value_range: tuple[float, float], how: tuple[tuple[str, Any], ...] = ()) -> dict[str, Value]:
         """The values by their recipes' keys, such as {"fid": ...}.
 
         Args:
@@ -58,10 +58,11 @@ class Evaluation:
           data: the run's data set, a `Pipeline`.
           args: the generator's weights.
           value_range: of the pictures.
+          how: parameters for the recipes, where the pictures were not simply drawn.
         """
         if not hasattr(data, "source"):
             raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"
                             " none: set config.task.evaluation to None")
         reals = Reals.of_pipeline(data, min(self.n_real, len(data)))
         return evaluate(self.metrics, self._features, reals, sample, key, self.n, self.batch, args=args,
-                        value_range=value_range, settings=self.settings)
+                        value_range=value_range, settings=self.settings, how=how)

@@ -1,5 +1,6 @@
 """Videos of equally large frames: GIF with Pillow alone, MP4 where imageio-ffmpeg is installed."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def save_video(path: str | Path, frames: Sequence[Any], fps: float = 20.0) -> Pa
     if len(sizes) > 1:
         raise UserError(f"frames differ in size: {sorted(sizes)}; crop or resize them to one size")
     (_gif if suffix == ".gif" else _mp4)(path, pictures, fps)
+    return path
+
+
+def save_film(stem: str | Path, frames: Sequence[Any], fps: float = 20.0) -> Path:
+    """Writes frames as STEM.mp4 where imageio-ffmpeg is installed, as STEM.gif elsewhere; see `save_video`.
+
+    A file of the other form that an earlier call left is removed.
+    """
+    kind, other = (".mp4", ".gif") if importlib.util.find_spec("imageio_ffmpeg") else (".gif", ".mp4")
+    stem = Path(stem)
+    path = save_video(stem.with_name(stem.name + kind), frames, fps)
+    stem.with_name(stem.name + other).unlink(missing_ok=True)
     return path
 
 

@@ -17,6 +17,7 @@ from genjax.errors import UserError
 from genjax.gan.growing import Growing
 from genjax.gan.progressive import Discriminator, Generator
 from genjax.losses import adversarial as losses
+from genjax.metrics import evaluate, features
 
 V2 = GrowthSchedule(batch_sizes=(512, 256, 128, 64, 32), rates=(1, 1, 1, 1, 1, 1.5, 2, 3, 3))
 # 3 steps at 4 pixels, 11 at 8 (6 of them fading), then 16 (fading for 7)
@@ -218,6 +219,36 @@ def test_saved_anywhere_it_goes_on_exactly(tmp_path, quick_compilation):
         saver.close()
         assert int(restored.step) == cut and jax.tree.map(lambda x: x.shape, restored) == shapes
         assert digest(run(restored, cut, 17)[0]) == want, f"cut at {cut}"
+
+
+def test_samples_are_measured_at_full_size(monkeypatch, tmp_path, quick_compilation):
+    """Also in the middle of growing, and the recipe says from which size they were enlarged."""
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(features, "load", lambda name, path, resize: features.random(name, 0))
+    config = config_lib.load("gan/progressive:small,res=8,features=lenet", [
+        "schedule.stable_kimg=0.008", "schedule.fade_kimg=0.016", "schedule.repeats=1", "schedule.batch_sizes=(4,)",
+        "task.latent_dim=8", "task.preview_images=4", "task.evaluation.n=8", "task.evaluation.n_real=8",
+        "task.evaluation.batch=8", "task.evaluation.settings.allow_few=True",
+        *(f"task.{n}.{k}" for n in ("generator", "discriminator") for k in ("fmap_base=32", "fmap_max=8"))])
+    experiment = config_lib.build(config)
+    t, seen = experiment.task, []
+    state = jax.jit(lambda: t.init(jax.random.key(0), experiment.data.element_spec))()
+    inner = evaluate.generate
+
+    def watched(*args, **kwargs):
+        for x in inner(*args, **kwargs):
+            seen.append(x)
+            yield x
+
+    monkeypatch.setattr(evaluate, "generate", watched)
+    got = [t.evaluate(t.export(state.replace(step=jnp.int32(i))), experiment.data, jax.random.key(1))["fd_lenet"]
+           for i in (0, 5, 30)]
+    assert [x.shape[1:3] for x in seen] == [(8, 8)] * 3
+    assert np.array_equal(seen[0][:, ::2, ::2].repeat(2, 1).repeat(2, 2), seen[0]) and (seen[1] != seen[2]).any()
+    assert [dict(v.recipe.parameters).get("enlarged_from") for v in got] == [4, None, None]
+    assert 0 < t.growth(5)[1] < 1 and got[1].recipe == got[2].recipe
+    with pytest.raises(UserError, match="enlarged_from: 4 / none"):
+        got[0] < got[2]
 
 
 @pytest.mark.slow

@@ -1,0 +1,121 @@
+"""Controls of runs with generators: what each shows is what the latent tools make of the samples' own latents."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genjax.core import control
+from genjax.core import rng as rng_lib
+from genjax.data.growing import GrowthSchedule
+from genjax.errors import UserError
+from genjax.gan import controls, latent
+from genjax.gan.growing import Growing
+from genjax.gan.progressive import Discriminator
+from genjax.gan.stylegan import Generator
+from genjax.viz.grid import save_png, to_uint8
+from tests.gan import tiny
+
+RNG = rng_lib.stream(0, "sample")
+NET = dict(resolution=8, channels=1, fmap_base=16, fmap_max=4)
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """StyleGAN at 8 x 8 with random variables, and its snapshots at full size and in a fade."""
+    task = Growing(schedule=GrowthSchedule(resolution=8, batch_sizes=(4,)), discriminator=Discriminator(**NET),
+                   generator=Generator(**NET, z_dim=4, w_dim=4, mapping_layers=1), g_optimizer=optax.adam(1e-3),
+                   d_optimizer=optax.adam(1e-3), latent_dim=4)
+    v = jax.eval_shape(lambda: task.generator.init({"params": jax.random.key(0)}, jnp.zeros((1, 4))))
+    rng = np.random.default_rng(0)
+    v = jax.tree.map(lambda s: jnp.asarray(rng.standard_normal(s.shape), jnp.float32), v)
+    found = {"params": v["params"], "extra": {"buffers": v["buffers"]}}
+    return task, *({**found, "resolution": jnp.int32(r), "alpha": jnp.float32(a)} for r, a in ((8, 1), (8, .3), (4, 1)))
+
+
+def cell(sheet, x, i, j, padding=2, left=0, top=0):
+    """Picture (i, j) of a sheet, at its own size."""
+    scale, (h, w) = max(1, 64 // x.shape[1]), x.shape[1:3]
+    y, x0 = top + padding + i * (h * scale + padding), left + padding + j * (w * scale + padding)
+    return sheet[y:y + h * scale:scale, x0:x0 + w * scale:scale, :1]
+
+
+def seen(x):
+    return to_uint8(np.clip((np.asarray(x) + 1) / 2, 0, 1))
+
+
+def test_pictures_are_those_of_the_samples(grown):
+    task, variables, fading, small = grown
+    for v in (variables, fading, small):
+        x = task.sample(v, RNG, 3)["samples"]
+        assert x.shape[1] == int(v["resolution"])
+        sheet = task.controls()["truncation"](v, RNG, n=3, psi=(1.0, 0.0))["truncation"]
+        top = sheet.shape[0] - 3 * (max(1, 64 // x.shape[1]) * x.shape[1] + 2) - 2
+        for i in range(3):
+            assert abs(cell(sheet, x, i, 0, top=top).astype(int) - seen(x[i])).max() <= 1
+        assert np.array_equal(cell(sheet, x, 0, 1, top=top), cell(sheet, x, 2, 1, top=top)), "psi 0: the mean"
+        film = task.controls()["walk"](v, RNG, n=3, steps=2)["walk"]
+        assert film.shape[:1] == (6,) and film.max() <= 1
+        f = film.shape[1] // x.shape[1]
+        for i in range(3):
+            assert np.allclose(film[2 * i, ::f, ::f], np.clip((x[i] + 1) / 2, 0, 1), atol=1e-4)
+    assert not np.allclose(task.sample(fading, RNG, 1)["samples"], task.sample(variables, RNG, 1)["samples"])
+
+
+def test_layers_of_a_small_generator_are_those_in_use(grown):
+    task, variables, _, small = grown
+    assert task.style(variables).map(np.ones((1, 4), np.float32)).shape[1] == 4
+    assert task.style(small).map(np.ones((1, 4), np.float32)).shape[1] == 2
+
+
+def test_a_projection_finds_a_sample(grown, tmp_path):
+    task, variables, _, small = grown
+    x = task.sample(variables, RNG, 1)["samples"][0]
+    save_png(tmp_path / "target.png", np.clip((x + 1) / 2, 0, 1))
+    found = task.controls()["projection"](variables, RNG, image=str(tmp_path / "target.png"), steps=60)
+    path = found["path"]
+    half = path.shape[2] // 2
+    apart = np.square(path[:, :, :half] - path[:, :, half:]).mean((1, 2, 3))
+    assert apart[-1] < 0.5 * apart[0] and found["projection"].ndim == 3
+    with pytest.raises(UserError, match="has grown up: this one paints 4 of 8"):
+        task.controls()["projection"](small, RNG, image=str(tmp_path / "target.png"))
+
+
+def test_what_a_generator_is_fit_for(grown):
+    task, variables, _, _ = grown
+    names = set(task.controls())
+    assert names == {"interpolation", "walk", "mixing", "truncation", "noise", "projection"}
+    assert all(control.options(name, f, ["image=x"] if name == "projection" else []) is not None
+               for name, f in task.controls().items())
+    plain = tiny.task(classes=2, conditional=True)
+    state = plain.init(jax.random.key(0), tiny.SPEC)
+    assert set(plain.controls()) == {"interpolation", "walk"}
+    v = plain.export(state)
+    film = plain.controls()["walk"](v, RNG, n=2, steps=1, label=1)["walk"][:, ::64, ::64]
+    want = plain.sample(v, RNG, 2, np.array([1, 1]))["samples"]
+    assert np.allclose(film, np.clip((want + 1) / 2, 0, 1), atol=1e-5)
+    assert plain.controls()["interpolation"](v, RNG, n=2, steps=3)["interpolation"].dtype == np.uint8
+    for wrong, says in (({"psi": 0.5}, "no styles"), ({"space": "w"}, "no styles"), ({"label": 2}, "0 to 1")):
+        with pytest.raises(UserError, match=says):
+            plain.controls()["walk"](v, RNG, **wrong)
+    with pytest.raises(UserError, match="no classes"):
+        task.controls()["walk"](variables, RNG, label=0)
+    with pytest.raises(UserError, match="'rough' is none of"):
+        task.controls()["mixing"](variables, RNG, rows=("rough",))
+
+
+def test_sheets_are_whole(grown):
+    task, variables, fading, _ = grown
+    mixing = task.controls()["mixing"](fading, RNG, n=2, rows=("coarse", "fine"))["mixing"]
+    x = task.sample(fading, RNG, 4)["samples"]
+    left = mixing.shape[1] - 3 * 67 - 3
+    for j in range(2):
+        assert abs(cell(mixing, x, 0, 1 + j, 3, left).astype(int) - seen(x[j])).max() <= 1
+        assert abs(cell(mixing, x, 1 + j, 0, 3, left).astype(int) - seen(x[2 + j])).max() <= 1
+    style = task.style(fading)
+    ws = style.map(controls._codes(task, RNG, 4))
+    want = style.paint(latent.mix(ws[2], ws[1], *latent.layer_groups(4)["coarse"])[None])[0]
+    assert abs(cell(mixing, x, 1, 2, 3, left).astype(int) - seen(want)).max() <= 1
+    found = task.controls()["noise"](variables, RNG, n=1, draws=4)
+    assert set(found) == {"noise", "noise_parts"}
