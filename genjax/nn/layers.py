@@ -49,6 +49,31 @@ def _split(v: jax.Array, parts: Sequence[jax.Array], axis: int) -> list[jax.Arra
     return jnp.split(v, ends, axis)
 
 
+class Dense(nn.Module):
+    """Linear layer with PyTorch's initialisation: [...,Ci] -> [...,Co].
+
+    Parameters: kernel[Ci,Co], bias[Co]; both U(-b, b) with b = 1/sqrt(Ci).
+
+    Attributes:
+      features: Co.
+      use_bias: add a bias.
+      dtype: dtype of the arithmetic; None: that of x.
+    """
+
+    features: int
+    use_bias: bool = True
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.features)
+        dtype = self.dtype or x.dtype
+        y = x.astype(dtype) @ self.param("kernel", init.torch_kernel, shape).astype(dtype)
+        if self.use_bias:
+            y += self.param("bias", init.torch_bias(shape[0]), (self.features,)).astype(dtype)
+        return y
+
+
 class Conv(nn.Module):
     """Convolution (cross-correlation) with PyTorch's padding and initialisation.
 

@@ -61,7 +61,7 @@ def rays(p: jax.Array, focal: float | jax.Array, rotation: jax.Array, eye: jax.A
     """Origins and directions (o, d) of the rays through p.
 
     Args:
-      p: [...,P,2] places on the image plane.
+      p: [...,P,2] or [P,2] places on the image plane.
       focal: f, a number or [...].
       rotation: R [...,3,3].
       eye: e [...,3].
@@ -70,7 +70,8 @@ def rays(p: jax.Array, focal: float | jax.Array, rotation: jax.Array, eye: jax.A
       o, d, each [...,P,3].
     """
     f = jnp.asarray(focal)[..., None, None]
-    local = jnp.concatenate([p / f, jnp.full((*p.shape[:-1], 1), -1.0, p.dtype)], -1)
+    p = p / f
+    local = jnp.concatenate([p, jnp.full((*p.shape[:-1], 1), -1.0, p.dtype)], -1)
     d = jnp.einsum("...ij,...pj->...pi", rotation, local)
     return jnp.broadcast_to(eye[..., None, :], d.shape), d
 

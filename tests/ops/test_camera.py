@@ -40,7 +40,7 @@ def test_rays_by_hand():
     o, d = rays(image_plane(2, 2, corners=True).reshape(-1, 2), 2.0, jnp.eye(3), jnp.array([1.0, 2.0, 3.0]))
     np.testing.assert_allclose(d, [[-0.5, 0.5, -1], [0.5, 0.5, -1], [-0.5, -0.5, -1], [0.5, -0.5, -1]])
     np.testing.assert_allclose(o, [[1, 2, 3]] * 4)
-    batch = rays(jnp.zeros((5, 7, 2)), jnp.ones(5), jnp.tile(jnp.eye(3), (5, 1, 1)), jnp.zeros((5, 3)))
+    batch = rays(jnp.zeros((7, 2)), jnp.ones(5), jnp.tile(jnp.eye(3), (5, 1, 1)), jnp.zeros((5, 3)))
     assert batch[0].shape == batch[1].shape == (5, 7, 3)
 
 

@@ -1,0 +1,207 @@
+"""GIRAFFE's generator: objects and a background as feature fields, composed, rendered and enlarged.
+
+Letters: B scenes, K objects, P = h^2 rays of an h x h map, S samples on a ray, W of them near an object, H a field's
+hidden width, M features. z_s, z_a [B,K,Z] codes of the objects, [B,Zb] of the background. Source: Niemeyer and Geiger
+2021 (arXiv:2011.12100) section 3 and the authors' code.
+
+An object's field counts only inside its box, and a ray is inside for few of its samples, one after another (a box is
+convex): the field is evaluated at the W samples from the first one inside, W so large that no box of the prior can
+hold more. All objects are one batch. The image is the same as with all samples of all objects.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from genjax.errors import UserError
+from genjax.fields import sampling, volume
+from genjax.fields.boxes import Boxes, directions_to_box, inside, to_box
+from genjax.fields.decoder import FeatureField
+from genjax.fields.renderer import NeuralRenderer
+from genjax.nn.sharding import BATCH, constrain
+from genjax.ops.camera import image_plane, rays, rotation_z
+
+
+@struct.dataclass
+class Scene:
+    """What is drawn, for each of B images.
+
+    Attributes:
+      shape, appearance: z_s, z_a [B,K,Z] of the objects.
+      background_shape, background_appearance: [B,Zb].
+      boxes: the objects' frames.
+      eye, rotation, focal: of the cameras, [B,3], [B,3,3], [B].
+      background_angle: [B] turn of the background about z, 1 is a full one.
+    """
+
+    shape: jax.Array
+    appearance: jax.Array
+    background_shape: jax.Array
+    background_appearance: jax.Array
+    boxes: Boxes
+    eye: jax.Array
+    rotation: jax.Array
+    focal: jax.Array
+    background_angle: jax.Array
+
+
+@struct.dataclass
+class Volume:
+    """What rendering the volume gives, first row on top.
+
+    Attributes:
+      features: [B,h,h,M].
+      depth: [B,h,h] expected depth along the camera's axis.
+      objects: [B,K,h,h] opacity of each object alone, in [0,1].
+      seen: [B,K+1,h,h] the share of each object, and of the background last, in what is seen; they sum to 1.
+    """
+
+    features: jax.Array
+    depth: jax.Array
+    objects: jax.Array
+    seen: jax.Array
+
+
+class Generator(nn.Module):
+    """Scenes to images [B,S,S,3] in (0,1).
+
+    Attributes:
+      decoder: the objects' field, shared by all.
+      background: its field; None for none.
+      renderer: from features to the image; None to return the features as they are.
+      size: S, of the image.
+      volume_size: h.
+      samples: S on a ray.
+      near, far: depths between which they lie.
+      span: longest way of a ray through a box (`BoxPrior.span`); it decides W. 0: all samples are evaluated.
+      padding: how far a box reaches beyond its sides.
+      noise: standard deviation of the noise on densities while training.
+      composition: "sum" or "max", see `volume.compose`.
+      remat: compute the fields' activations again in the backward pass instead of keeping them.
+
+    Raises:
+      UserError: no samples, or a far plane in front of the near one.
+    """
+
+    decoder: FeatureField = FeatureField()
+    background: FeatureField | None = FeatureField(hidden=64, blocks=4, skips=(), downscale=12.0)
+    renderer: NeuralRenderer | None = NeuralRenderer()
+    size: int = 64
+    volume_size: int = 16
+    samples: int = 64
+    near: float = 0.5
+    far: float = 6.0
+    span: float = 0.0
+    padding: float = 0.1
+    noise: float = 1.0
+    composition: volume.Composition = "sum"
+    remat: bool = False
+
+    def __post_init__(self):
+        if self.samples < 2:
+            raise UserError(f"samples={self.samples}: a ray needs at least 2 samples")
+        if not 0 <= self.near < self.far:
+            raise UserError(f"near={self.near}, far={self.far}: rays go from near to far, both at least 0")
+        super().__post_init__()
+
+    @property
+    def window(self) -> int:
+        """W: samples are at least one cell apart from their second next, so n of them span n - 2 cells or more."""
+        if self.span <= 0:
+            return self.samples
+        return min(self.samples, math.floor(self.span * (self.samples - 1) / (self.far - self.near) + 1e-6) + 2)
+
+    def __call__(self, scene: Scene, y: jax.Array | None = None, train: bool = True) -> jax.Array:
+        """The images; `train` jitters samples and densities (key "noise"); y is not used."""
+        f = self.volume(scene, train).features
+        if self.renderer is None:
+            return f
+        return self.renderer(f)
+
+    def volume(self, scene: Scene, train: bool = False) -> Volume:
+        """The rendered volume, before the neural renderer; without `train` it is deterministic."""
+        n, h = scene.eye.shape[0], self.volume_size
+        o, d = rays(image_plane(h, h, corners=True).reshape(-1, 2), scene.focal, scene.rotation, scene.eye)
+        o, d = constrain(o, BATCH), constrain(d, BATCH)
+        length = jnp.linalg.norm(d, axis=-1)  # [B,P]
+        t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (n, h * h, self.samples))
+        keys = (None, None, None)
+        if train:
+            keys = jax.random.split(self.make_rng("noise"), 3)
+            t = sampling.stratified(keys[0], t)
+        hidden, sigma, first = self._objects(scene, o, d, t, keys[1])
+        dense = _spread(sigma, first, self.samples)  # [B,K,P,S]
+        parts = [dense[:, i] for i in range(dense.shape[1])]
+        if self.background is not None:
+            turn = rotation_z(2 * jnp.pi * scene.background_angle)
+            ob, db = (jnp.einsum("bij,bpj->bpi", turn, v) for v in (o, d))
+            back, sigma_back = self._field(
+                self.background, ob[..., None, :] + t[..., None] * db[..., None, :], db, scene.background_shape,
+                scene.background_appearance)
+            parts.append(self._noisy(sigma_back, keys[2]))
+        every = jnp.stack(parts)  # [K(+1),B,P,S]
+        if self.composition == "max":
+            share = (every == every.max(0)).astype(every.dtype)
+            total = every.max(0)
+        else:
+            share, total = volume.shares(every), every.sum(0)
+        w = volume.weights(total, t, length)
+        c = share * w  # what each thing's samples count, [K(+1),B,P,S]
+        near = jnp.moveaxis(c[:dense.shape[1]], 0, 1)  # [B,K,P,S]
+        near = _gather(near, first, sigma.shape[-1])
+        features = self.decoder.head(jnp.einsum("bkpw,bkpwh->bph", near.astype(hidden.dtype), hidden),
+                                     near.sum((1, 3)))
+        if self.background is not None:
+            cb = c[-1]
+            features += self.background.head(jnp.einsum("bps,bpsh->bph", cb.astype(back.dtype), back), cb.sum(-1))
+        objects = volume.weights(dense, t[:, None], length[:, None], last=0.0).sum(-1)
+        seen = jnp.moveaxis(c.sum(-1), 0, 1)
+        return Volume(features.reshape(n, h, h, -1), volume.depth(w, t).reshape(n, h, h),
+                      objects.reshape(n, -1, h, h), seen.reshape(n, -1, h, h))
+
+    def _field(self, field, *args):
+        """The field's `hidden_features`, its activations kept or not."""
+        def run(field, *args):
+            return field.hidden_features(*args)
+
+        return (nn.remat(run) if self.remat else run)(field, *args)
+
+    def _objects(self, scene, o, d, t, key):
+        """(hidden [B,K,P,W,H], densities [B,K,P,W], index of each window's first sample [B,K,P])."""
+        ob = to_box(o[:, :1], scene.boxes)  # the eye: one for all rays
+        db = directions_to_box(d, scene.boxes)
+        first = jnp.zeros(db.shape[:-1], jnp.int32)
+        near = jnp.broadcast_to(t[:, None], (*db.shape[:-1], t.shape[-1]))
+        if self.window < self.samples:
+            held = inside(ob[..., None, :] + t[:, None, ..., None] * db[..., None, :], self.padding)
+            first = jnp.minimum(jnp.argmax(held, -1), self.samples - self.window)
+            near = _gather(near, first, self.window)
+        p = ob[..., None, :] + near[..., None] * db[..., None, :]
+        hidden, sigma = self._field(self.decoder, p, db, scene.shape, scene.appearance)
+        sigma = self._noisy(sigma, key)
+        there = inside(p, self.padding) & scene.boxes.present[:, :, None, None]
+        return hidden, jnp.where(there, sigma, 0.0), first
+
+    def _noisy(self, sigma, key):
+        if key is not None and self.noise > 0:
+            sigma = sigma + self.noise * jax.random.normal(key, sigma.shape, sigma.dtype)
+        return nn.relu(sigma)
+
+
+def _gather(x: jax.Array, first: jax.Array, n: int) -> jax.Array:
+    """x[...,first:first+n]."""
+    if n == x.shape[-1]:
+        return x
+    return jnp.take_along_axis(x, first[..., None] + jnp.arange(n), -1)
+
+
+def _spread(x: jax.Array, first: jax.Array, n: int) -> jax.Array:
+    """x [...,W] at places first .. first+W-1 of [...,n], zeros elsewhere: the transpose of `_gather`."""
+    if x.shape[-1] == n:
+        return x
+    place = jnp.arange(n) - first[..., None]
+    held = (place >= 0) & (place < x.shape[-1])
+    return jnp.where(held, jnp.take_along_axis(x, jnp.clip(place, 0, x.shape[-1] - 1), -1), 0.0)

@@ -1,0 +1,93 @@
+"""GIRAFFE's networks: sizes, the authors' own output, and windows that leave nothing out."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.errors import UserError
+from genjax.fields.boxes import Boxes, BoxPrior
+from genjax.fields.decoder import FeatureField
+from genjax.fields.giraffe import Generator, Scene
+from genjax.fields.official import generator_params
+from genjax.fields.renderer import Discriminator, NeuralRenderer
+
+SPAN = BoxPrior(scale_min=(0.2,) * 3, scale_max=(0.3, 0.25, 0.2)).span()
+FILE = Path(__file__).parent / "giraffe_official.npz"
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Random weights, a scene, and the authors' image and object masks of it (their module, PyTorch 2.13)."""
+    with np.load(FILE) as z:
+        flat = dict(z)
+    state = {k[6:]: v for k, v in flat.items() if k.startswith("state/")}
+    s = {k[6:]: v for k, v in flat.items() if k.startswith("scene/")}
+    boxes = Boxes(s.pop("scale"), s.pop("centre"), s.pop("angle"), np.ones((1, 2), bool))
+    return {"params": generator_params(state)}, Scene(boxes=boxes, **s), flat["image"], flat["alpha"]
+
+
+def small(**kw):
+    return Generator(**{"decoder": FeatureField(hidden=16, blocks=6, skips=(3,), features=64), "size": 32,
+                        "background": FeatureField(hidden=8, blocks=4, skips=(), downscale=12.0, features=64),
+                        "renderer": NeuralRenderer(size=32, features=64), "samples": 24, **kw})
+
+
+def count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def scene(k=1, z=256, zb=128):
+    f = np.float32
+    return Scene(np.zeros((1, k, z), f), np.zeros((1, k, z), f), np.zeros((1, zb), f), np.zeros((1, zb), f),
+                 BoxPrior(boxes=k).place([[0.5] * 3] * k, [[0.5] * 3] * k, [0.5] * k), np.zeros((1, 3), f),
+                 np.eye(3, dtype=f)[None], np.ones((1,), f), np.zeros((1,), f))
+
+
+def test_parameter_counts():
+    shapes = jax.eval_shape(lambda k: Generator().init({"params": k, "noise": k}, scene()), jax.random.key(0))["params"]
+    assert {k: count(v) for k, v in shapes.items()} == {"decoder": 266_241, "background": 47_041, "renderer": 98_313}
+    d = jax.eval_shape(lambda k: Discriminator().init(k, jnp.zeros((1, 64, 64, 3))), jax.random.key(0))
+    assert count(d) == 2_763_776
+
+
+@pytest.mark.parametrize("span", [0.0, SPAN])
+def test_the_authors_image(recorded, span):
+    params, what, image, alpha = recorded
+    g = small(span=span)
+    assert g.window == (6 if span else 24)
+    out = jax.jit(lambda p, s: g.apply(p, s, None, False))(params, what)
+    np.testing.assert_allclose(out, image, atol=1e-5)
+    assert image.std() > 0.005
+    seen = jax.jit(lambda p, s: g.apply(p, s, False, method="volume"))(params, what)
+    np.testing.assert_allclose(seen.objects, alpha, atol=3e-4)
+    assert alpha.max() > 0.1
+
+
+def test_windows_leave_out_nothing_while_training_and_its_gradients_are_the_same(recorded):
+    params, what, *_ = recorded
+    def loss(params, span, remat):
+        g = small(span=span, noise=0.0, remat=remat)
+        return g.apply(params, what, True, rngs={"noise": jax.random.key(3)}, method="volume").features.std()
+
+    full = jax.jit(jax.value_and_grad(lambda p: loss(p, 0.0, False)))(params)
+    part = jax.jit(jax.value_and_grad(lambda p: loss(p, SPAN, True)))(params)
+    for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(part), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 + 1e-4 * np.abs(a).max())
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(full[1]["params"]["decoder"]))
+
+
+def test_what_is_absent_is_not_seen(recorded):
+    params, what, *_ = recorded
+    gone = what.replace(boxes=what.boxes.replace(present=np.array([[True, False]])))
+    v = jax.jit(lambda p, s: small().apply(p, s, False, method="volume"))(params, gone)
+    assert v.objects[0, 0].max() > 0 and v.objects[0, 1].max() == 0
+    assert (v.seen.sum(1) <= 1 + 1e-5).all() and v.seen[0, 1].max() == 0
+
+
+@pytest.mark.parametrize("bad, says", [({"samples": 0}, "at least 2 samples"), ({"near": 7.0}, "from near to far")])
+def test_refusals(bad, says):
+    with pytest.raises(UserError, match=says):
+        Generator(**bad)
