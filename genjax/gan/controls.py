@@ -37,7 +37,7 @@ def offered(task: Adversarial) -> dict[str, Callable[..., Pictures]]:
 # ---------------------------------------------------------------- parts
 
 
-def _codes(task: Adversarial, rng: jax.Array, n: int) -> np.ndarray:
+def codes(task: Adversarial, rng: jax.Array, n: int) -> np.ndarray:
     """z [n,Z] of samples 0 .. n-1."""
     return np.asarray(draw_latents(rng_lib.per_item(rng, n), task.latent_dim, task.prior, task.prior_bound))
 
@@ -66,7 +66,7 @@ def _scale(x: Any, side: int = 64) -> int:
 def _styled(task: Adversarial, variables: dict[str, Any], rng: jax.Array, n: int,
             label: int) -> tuple[latent.Style, np.ndarray]:
     style = task.style(variables)
-    return style, style.map(_codes(task, rng, n), _labels(task, n, label))
+    return style, style.map(codes(task, rng, n), _labels(task, n, label))
 
 
 def _table(task: Adversarial, x: np.ndarray, **labels: Any) -> np.ndarray:
@@ -80,7 +80,7 @@ def _table(task: Adversarial, x: np.ndarray, **labels: Any) -> np.ndarray:
 def interpolation(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, n: int = 3, steps: int = 9,
                   psi: float = 1.0, label: int = -1) -> Pictures:
     """Strips between pairs of latents: great circles in z and, with styles, straight lines in w."""
-    z, labels = _codes(task, rng, 2 * n), _labels(task, n, label)
+    z, labels = codes(task, rng, 2 * n), _labels(task, n, label)
     path = latent.strip(z[:n], z[n:], steps, "slerp").reshape(n * steps, -1)
     along = None if labels is None else labels.repeat(steps)
     if not latent.has_styles(task.generator):
@@ -100,7 +100,7 @@ def walk(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, n: int
     """A closed film through n latents, on great circles in z or straight lines in w."""
     if n < 2 or steps < 1:
         raise UserError(f"a walk needs 2 latents and 1 step at least, got -n {n} and --control.steps={steps}")
-    z, labels = _codes(task, rng, n), _labels(task, 1, label)  # of one class throughout: 0, or the one asked for
+    z, labels = codes(task, rng, n), _labels(task, 1, label)  # of one class throughout: 0, or the one asked for
     if not latent.has_styles(task.generator):
         _no_psi(task, psi)
         if space != "z":
@@ -187,20 +187,14 @@ def projection(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, 
                space: Literal["w", "w+"] = "w+", steps: int = 500,
                distance: Literal["pixels", "vgg", "alex", "squeeze"] = "pixels", label: int = -1) -> Pictures:
     """Projection of the picture in a file: the style that paints it, and a film of the way there from the mean."""
-    network, size = task.generator, task.style(variables).size
-    if size != network.resolution:
-        raise UserError(f"projection needs a generator that has grown up: this one paints {size} of"
-                        f" {network.resolution} pixels; train it further")
     at_least(project.Settings(steps=steps), steps=1)
-    if distance == "pixels":
-        apart = project.pixel_distance
-    else:
-        apart = project.lpips_distance(lpips.load(distance))
-    low, high = task.value_range
-    target = square(load_image(image, channels=network.channels), size) * (high - low) + low
-    label = None if not task.conditional else max(int(_labels(task, 1, label)[0]), 0)
-    found = project.project(network, variables, target, rng, apart, project.Settings(space=space, steps=steps), label)
-    return projected(task, task.style({**variables, "extra": {"buffers": found.variables["buffers"]}}), target, found)
+    style, network, (low, high) = task.style(variables), task.generator, task.value_range
+    apart = project.pixel_distance if distance == "pixels" else project.lpips_distance(lpips.load(distance))
+    target = square(load_image(image, channels=network.channels), style.size) * (high - low) + low
+    label = max(int(_labels(task, 1, label)[0]), 0) if task.conditional else None
+    found = project.project(network, variables, target, rng, apart, project.Settings(space=space, steps=steps), label,
+                            style.growth)
+    return projected(task, style, target, found)
 
 
 def projected(task: Adversarial, style: latent.Style, target: np.ndarray, found: project.Projection,
@@ -220,6 +214,6 @@ def projected(task: Adversarial, style: latent.Style, target: np.ndarray, found:
     share = np.linspace(0, 1, min(frames, len(found.path)))
     at = np.unique((share**2 * (len(found.path) - 1)).astype(int))  # most happens at the start
     ws = np.asarray(found.path)[at]
-    x = style.paint(np.broadcast_to(ws, (len(at), layers, ws.shape[-1])))
+    x = style.paint(np.broadcast_to(ws, (len(at), layers, ws.shape[-1])), variables=found.variables)
     both = np.concatenate([np.broadcast_to(target, x.shape), x], 2)
     return {"projection": sheet([row]), "path": _shown(task, both).repeat(scale, 1).repeat(scale, 2)}

@@ -55,22 +55,23 @@ class Style:
 
     Attributes:
       size: of the pictures.
+      growth: as given, {} for none.
     """
 
     def __init__(self, network: nn.Module, variables: dict[str, Any], batch: int = 32,
                  growth: dict[str, Any] | None = None):
         if not has_styles(network):
             raise UserError(f"{type(network).__name__} has no styles; give StyleGAN's or StyleGAN2's generator")
-        self.network, self.batch, growth = network, batch, growth or {}
-        self.size = growth.get("size", network.resolution)
+        self.network, self.batch, self.growth = network, batch, growth or {}
+        self.size = self.growth.get("size", network.resolution)
         self.variables = {"params": variables["params"], **variables.get("extra", {})} | {
             k: v for k, v in variables.items() if k == "buffers"}
         self._map = jax.jit(lambda v, z, y: network.apply(v, z, y, method="map"))
 
         def paint(v, ws, keys, noise):
             if noise != "random":
-                return network.apply(v, ws, noise=noise, method="synthesize", **growth)
-            one = lambda w, key: network.apply(v, w[None], noise=noise, method="synthesize", **growth,  # noqa: E731
+                return network.apply(v, ws, noise=noise, method="synthesize", **self.growth)
+            one = lambda w, key: network.apply(v, w[None], noise=noise, method="synthesize", **self.growth,  # noqa: E731
                                                rngs={"noise": key})[0]
             return jax.vmap(one)(ws, keys)  # so that a picture's noise is a function of its key alone
 

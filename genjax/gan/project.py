@@ -141,11 +141,11 @@ def w_statistics(network: nn.Module, variables: dict[str, Any], key: jax.Array, 
 
 def project(network: nn.Module, variables: dict[str, Any], target: jax.Array, key: jax.Array,
             distance: Callable[[jax.Array, jax.Array], jax.Array], settings: Settings | None = None,
-            label: int | None = None) -> Projection:
+            label: int | None = None, growth: dict[str, Any] | None = None) -> Projection:
     """Finds w and noise pictures with which the generator paints `target`.
 
     Args:
-      network: `genjax.gan.stylegan2.Generator`.
+      network: a generator of `genjax.gan.stylegan2` or `genjax.gan.stylegan`.
       variables: {"params", "buffers"}, or a snapshot's {"params", "extra"}.
       target: [R,R,C] in [-1,1], of the generator's size.
       key: of latents, first noise pictures and the noise on w.
@@ -153,23 +153,26 @@ def project(network: nn.Module, variables: dict[str, Any], target: jax.Array, ke
         `lpips_distance(lpips.load("vgg"))`.
       settings: None: the paper's.
       label: class of the picture, where the generator is conditional.
+      growth: of a generator that grows, the `size` and `alpha` it paints at.
 
     Raises:
       UserError: a target of another size.
     """
     s = settings or Settings()
-    size = (network.resolution, network.resolution, network.channels)
-    if target.shape != size:
-        raise UserError(f"the generator paints pictures {size}, the target is {tuple(target.shape)}")
+    growth = growth or {}
+    side = growth.get("size", network.resolution)
+    if target.shape != (side, side, network.channels):
+        raise UserError(f"the generator paints pictures {(side, side, network.channels)}, the target is"
+                        f" {tuple(target.shape)}")
     variables = {"params": variables["params"], "buffers": variables.get("extra", variables)["buffers"]}
     if not isinstance(distance, jax.tree_util.Partial):
         distance = jax.tree_util.Partial(distance)
     return _project(network, s, variables, jnp.asarray(target, jnp.float32), key, distance,
-                    None if label is None else jnp.int32(label))
+                    None if label is None else jnp.int32(label), tuple(growth.items()))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _project(network, s, variables, target, key, distance, label):
+@functools.partial(jax.jit, static_argnums=(0, 1, 7))
+def _project(network, s, variables, target, key, distance, label, growth):
     k_stats, k_noise, k_steps = jax.random.split(key, 3)
     mean, sigma = w_statistics(network, variables, k_stats, s.w_samples, label)
     layers = network.num_ws
@@ -178,14 +181,15 @@ def _project(network, s, variables, target, key, distance, label):
         sorted(noise.items()), jax.random.split(k_noise, len(noise)), strict=True)}
     params = {"w": jnp.broadcast_to(mean, (layers if s.space == "w+" else 1, mean.shape[0])), "noise": noise}
     adam = optax.scale_by_adam(0.9, 0.999, 1e-8)
-    factor = max(network.resolution // LARGEST, 1)
+    factor = max(target.shape[0] // LARGEST, 1)
 
     def seen(x):
         return resize(x, (x.shape[1] // factor, x.shape[2] // factor), "area") if factor > 1 else x
 
     def paint(w, noise):
         found = {"params": variables["params"], "buffers": _with_noise(variables["buffers"], noise)}
-        return network.apply(found, jnp.broadcast_to(w, (layers, w.shape[1]))[None], noise="const", method="synthesize")
+        return network.apply(found, jnp.broadcast_to(w, (layers, w.shape[1]))[None], noise="const", method="synthesize",
+                             **dict(growth))
 
     def loss(params, push):
         apart = distance(seen(paint(params["w"] + push, params["noise"])), seen(target[None]))[0]
