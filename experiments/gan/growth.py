@@ -33,6 +33,12 @@ def moments(schedule, total: int) -> list[int]:
     return sorted({i for i in steps if i <= total})
 
 
+def nearest(schedule, frames, step: int) -> int:
+    """The frame nearest to a step, of the same resolution if there is one."""
+    same = [at for at in frames if schedule.index(at) == schedule.index(step)]
+    return min(same or frames, key=lambda at: abs(at - step))
+
+
 def reals(data, step: int) -> np.ndarray:
     """Real images as a step trains on them, at full size: one sheet."""
     schedule, found, i = data.schedule, [], step
@@ -57,7 +63,7 @@ def run(fig: FigureRun) -> None:
     experiment = result.experiment
     data, schedule = experiment.data, experiment.data.schedule
     frames = {int(p.stem.removeprefix("step_")): p for p in sorted(result.folder.samples.glob("step_*.png"))}
-    shown = sorted({min(frames, key=lambda at, i=i: abs(at - i)) for i in moments(schedule, experiment.steps("steps"))})
+    shown = sorted({nearest(schedule, frames, i) for i in moments(schedule, experiment.steps("steps"))})
     rows = []
     for at in shown:
         what = f"{schedule.stage(at).resolution} x {schedule.stage(at).resolution}, {schedule.fade(at):.0%} faded in"
