@@ -147,12 +147,13 @@ def to_channels(x: np.ndarray, channels: int) -> np.ndarray:
     return np.round(grey).astype(np.uint8) if x.dtype == np.uint8 else np.clip(grey, 0.0, 1.0)
 
 
-def load_image(spec: str | os.PathLike, *, channels: int = 3) -> np.ndarray:
+def load_image(spec: str | os.PathLike, *, channels: int = 3, background: float = 1.0) -> np.ndarray:
     """Reads a picture.
 
     Args:
       spec: a file of any common format, or "builtin:photos/NAME" ("builtin:photos" is the first of them).
       channels: 3 for colour (grey files are repeated) or 1 for luma.
+      background: the grey value behind transparent pixels.
 
     Returns:
       [H, W, channels] float32 in [0, 1]; see the module docstring for 16-bit, alpha and EXIF.
@@ -160,7 +161,7 @@ def load_image(spec: str | os.PathLike, *, channels: int = 3) -> np.ndarray:
     Raises:
       UserError: missing, a folder, empty, cut short, not a picture, too large, float values outside [0, 1].
     """
-    return to_channels(to_float(_decode(*_open(spec), background=1.0)), channels)
+    return to_channels(to_float(_decode(*_open(spec), background=background)), channels)
 
 
 def load_pixels(spec: str | os.PathLike, *, channels: int = 3) -> np.ndarray:
