@@ -20,7 +20,6 @@ from genjax.gan.augment import Pipe
 from genjax.gan.stylegan2 import mix_styles, mixing_cutoff
 from genjax.gan.task import Adversarial
 from genjax.losses import adversarial as losses
-from genjax.nn.sharding import BATCH, constrain
 
 
 def finite(grads: Any) -> Any:
@@ -98,10 +97,10 @@ class StyleAdversarial(Adversarial):
         """w [n,L,W] of fresh latents, some of them mixed; and the buffers with a new w_avg."""
         keys = jax.random.split(rng, 3)
         call = functools.partial(self.generator.apply, {"params": params, **buffers}, method="map")
-        z = constrain(self._latents(keys[0], n), BATCH)
+        z = self._latents(keys[0], n)
         ws, new = call(z, labels, update_w_avg=True, mutable=["buffers"])
         if self.mixing > 0:
-            other = call(constrain(self._latents(keys[1], n), BATCH), labels)
+            other = call(self._latents(keys[1], n), labels)
             ws = mix_styles(ws, other, mixing_cutoff(keys[2], ws.shape[1], self.mixing))
         return ws, {**buffers, **new}
 
