@@ -1,6 +1,7 @@
 """Videos of equally large frames: GIF with Pillow alone, MP4 where imageio-ffmpeg is installed."""
 
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ def _mp4(path: Path, pictures: list[np.ndarray], fps: float) -> None:
         # quality 8 of 10 is visually clean; macro_block_size 1: we made the sides even, 16 would rescale.
         writer = imageio_ffmpeg.write_frames(str(temporary), size, fps=fps, quality=8, macro_block_size=1,
                                              ffmpeg_log_level="error")
-        writer.send(None)
+        with warnings.catch_warnings():  # JAX warns of forks; this one runs another program at once
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            writer.send(None)
         try:
             for picture in pictures:
                 writer.send(np.ascontiguousarray(np.pad(picture, even, mode="edge")))
