@@ -64,12 +64,15 @@ def run(fig: FigureRun) -> None:
     data, schedule = experiment.data, experiment.data.schedule
     frames = {int(p.stem.removeprefix("step_")): p for p in sorted(result.folder.samples.glob("step_*.png"))}
     shown = sorted({nearest(schedule, frames, i) for i in moments(schedule, experiment.steps("steps"))})
-    rows = []
+    made, real = [], []
     for at in shown:
-        what = f"{schedule.stage(at).resolution} x {schedule.stage(at).resolution}, {schedule.fade(at):.0%} faded in"
-        rows.append([Panel(np.asarray(Image.open(frames[at]).convert("RGB")), f"{schedule.images(at):,} images", what),
-                     Panel(image_grid(reals(data, at), 4), "real")])
-    fig.picture("growth", sheet(rows, panel_height=max(160, 4 * schedule.resolution)),
+        side, alpha = schedule.stage(at).resolution, schedule.fade(at)
+        x = np.asarray(Image.open(frames[at]).convert("RGB"))
+        made.append(Panel(x, f"{side} x {side}" + (f", {alpha:.0%} in" if alpha < 1 else ""),
+                          f"{schedule.images(at):,} images"))
+        real.append(Panel(image_grid(reals(data, at), 4), "", "real"))
+    height = x.shape[0] * max(1, 256 // x.shape[0])  # whole pixels
+    fig.picture("growth", sheet([made, real], panel_height=height),
                 "The same latents as the networks grow (average of the generator), and real images of the same step")
     found = result.curves()
     _, kimg = found["kimg"]
