@@ -62,7 +62,7 @@ def get_config(arg: str = ""):
     channels = a.channels or (1 if a.small else 3)
     cifar = a.cfg == "cifar"
     if a.small:
-        kimg, batch, group, base, widest, latent, gamma, average, ramp = 60, 16, 4, 64 * res, 64, 64, 0.1, 2.0, 0.05
+        kimg, batch, group, base, widest, latent, gamma, average, ramp = 60, 16, 4, 64 * res, 64, 64, 0.3, 2.0, 0.05
     size = {"resolution": res, "channels": channels, "classes": a.classes if a.cond else 0, "channel_base": base,
             "channel_max": widest}
     # Padding by half a side saves memory at high resolution; the rare draws that need more show black corners.
@@ -76,7 +76,7 @@ def get_config(arg: str = ""):
                   g_optimizer="@g_optimizer", d_optimizer="@d_optimizer", latent_dim=latent, conditional=a.cond,
                   r1_gamma=gamma, reg_every="@r1_every", pl_every="@pl_every", pl_weight=0.0 if cifar else 2.0,
                   mixing=0.0 if cifar else 0.9, augment=augment, ada_target=0.6 if a.aug == "ada" else 0.0,
-                  augment_p=0.2 if a.aug == "fixed" else 0.0, ada_kimg=500.0,
+                  augment_p=0.2 if a.aug == "fixed" else 0.0, ada_kimg=100.0 if a.small else 500.0,
                   ema_kimg=average, ema_rampup=ramp, evaluation=evaluation(a.features)),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small else "builtin:photos",
                   image_size=res, channels=channels, batch_size=batch),
