@@ -10,6 +10,7 @@ Families derive from `AdversarialTask` and write `draw`, which says what z is.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState, ema_update
 from genjax.errors import UserError, at_least
 from genjax.losses import adversarial as losses
-from genjax.metrics.evaluation import Evaluation
+from genjax.metrics.evaluation import Evaluation, Paths
 from genjax.nn.sharding import BATCH, constrain
 from genjax.viz.grid import image_grid
 
@@ -82,9 +83,14 @@ class AdversarialTask(TaskBase):
             if not getattr(getattr(self, name), "classes", 0):
                 raise UserError(f"conditional training needs {name}.classes, e.g. config.task.{name}.classes=10")
 
-    def draw(self, keys: jax.Array) -> Any:
-        """z of one image for each of keys [n], a pytree of arrays [n,...]: the i-th a function of keys[i] alone."""
+    def draw(self, keys: jax.Array, step: jax.Array | None = None) -> Any:
+        """z of one image for each of keys [n], a pytree of arrays [n,...]: the i-th a function of keys[i] alone, and of
+        the step while training."""
         raise TypeError(f"{type(self).__name__} does not define draw")
+
+    def seen(self, images: jax.Array, rng: jax.Array, step: jax.Array) -> jax.Array:
+        """What the discriminator sees of real images while training: all, unless a family shows it parts."""
+        return images
 
     # ---------------------------------------------------------------- state
 
@@ -96,8 +102,9 @@ class AdversarialTask(TaskBase):
         z = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
                          jax.eval_shape(lambda: self._latents(rng, image.shape[0])))
         x, g = self.generator.init_with_output(keys, z, labels)
-        if x.shape != image.shape:
-            raise UserError(f"the generator makes images {x.shape[1:]}, the data has {image.shape[1:]}; change the"
+        real = jax.eval_shape(self.seen, image, rng, jnp.zeros((), jnp.int32))
+        if x.shape != real.shape:
+            raise UserError(f"the generator makes images {x.shape[1:]}, the data has {real.shape[1:]}; change the"
                             f" config's res, config.data.image_size or config.data.channels")
         keys = {k: jax.random.fold_in(v, 1) for k, v in keys.items()}
         d = self.discriminator.init(keys, x, labels)
@@ -167,12 +174,12 @@ class AdversarialTask(TaskBase):
     def step(self, state, batch, rng):
         """A discriminator update; then, at every `d_steps`-th step, the generator's."""
         labels = self._labels(batch)
-        real = batch["image"]
+        real = self.seen(batch["image"], jax.random.fold_in(rng, 4), state.step)
         n = real.shape[0]
         k_z, k_g, k_d, k_turn = jax.random.split(rng, 4)
         g, d = (state.params[k] for k in NAMES)
         g_vars, d_vars = (state.extra[k] for k in NAMES)
-        z = self._latents(k_z, n)
+        z = self._latents(k_z, n, state.step)
 
         def generate(params):
             return self._apply("generator", params, g_vars, z, labels, rng=k_g)
@@ -200,7 +207,7 @@ class AdversarialTask(TaskBase):
                     value, by_image = jax.value_and_grad(on_images)(fake)
                     new, (g_grads,) = fake_vars, pull(by_image)
                 else:
-                    latents = z if self.share_latents else self._latents(key, n)
+                    latents = z if self.share_latents else self._latents(key, n, state.step)
                     value, new, g_grads = self._g_grads(g, g_vars, d, d_vars, latents, labels, key)
                 updates, g_opt = self.g_optimizer.update(g_grads, g_opt, g)
                 g, g_vars = optax.apply_updates(g, updates), new
@@ -219,9 +226,9 @@ class AdversarialTask(TaskBase):
 
     # ---------------------------------------------------------------- use
 
-    def _latents(self, rng, n):
-        """z of n images, the i-th a function of `rng` and i alone, laid out like a batch."""
-        return jax.tree.map(lambda v: constrain(v, BATCH), self.draw(rng_lib.per_item(rng, n)))
+    def _latents(self, rng, n, step=None):
+        """z of n images, the i-th a function of `rng` and i (and the step) alone, laid out like a batch."""
+        return jax.tree.map(lambda v: constrain(v, BATCH), self.draw(rng_lib.per_item(rng, n), step))
 
     def export(self, state):
         """The generator alone: averaged parameters where there are any, and its other collections."""
@@ -281,7 +288,11 @@ class AdversarialTask(TaskBase):
         """What `evaluation` asks for: values with their recipes."""
         if self.evaluation is None:
             return {}
-        return self.evaluation(self._draw, rng, data, (variables,), self.value_range)
+        return self.evaluation(self._draw, rng, data, (variables,), self.value_range, paths=self.paths(variables))
+
+    def paths(self, variables: Any) -> Callable[[str], Paths] | None:
+        """For path lengths, see `Evaluation`; None where z is no vector to walk along."""
+        return None
 
     def _shown(self, variables, rng):
         """Samples [N,H,W,C] in [0,1] for people to look at, and their classes [N], rows of equal length, or None."""

@@ -78,9 +78,15 @@ def sgd(learning_rate: float = 1e-2, momentum: float = 0.0, nesterov: bool = Fal
 
 def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
             schedule: Schedule = "constant", warmup_steps: int = 0, decay_steps: int = 0, end_factor: float = 0.0,
-            clip_norm: float = 0.0, clip_value: float = 0.0) -> optax.GradientTransformation:
-    """RMSprop with PyTorch's conventions: decay .99 and eps outside the square root."""
+            clip_norm: float = 0.0, clip_value: float = 0.0,
+            halve_at: tuple[int, ...] = ()) -> optax.GradientTransformation:
+    """RMSprop with PyTorch's conventions: decay .99 and eps outside the square root. `halve_at`: steps at each of which
+    the learning rate is halved."""
     rate = _rate(learning_rate, schedule, warmup_steps, decay_steps, end_factor)
+    if halve_at:
+        if schedule != "constant" or warmup_steps > 0:
+            raise UserError("halve_at goes with a constant schedule without warm-up")
+        rate = optax.piecewise_constant_schedule(learning_rate, dict.fromkeys(halve_at, 0.5))
     tx = optax.rmsprop(rate, decay=decay, eps=eps, eps_in_sqrt=False, momentum=momentum if momentum > 0 else None)
     return _clipped(tx, clip_norm, clip_value)
 

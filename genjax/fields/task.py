@@ -100,7 +100,7 @@ class Giraffe(AdversarialTask):
             raise UserError(f"a camera at radius {self.camera.radius[0]} may lie inside a box, which reach up to"
                             f" {reach.round(2).tolist()} from the origin; use smaller boxes or a larger radius")
 
-    def draw(self, keys):
+    def draw(self, keys, step=None):
         """One `Scene` for each of keys."""
         def parts(key):
             return jax.random.split(key, 7)
