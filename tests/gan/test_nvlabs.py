@@ -167,6 +167,9 @@ def test_converted_run_is_sampled_and_reported(made, tmp_path, capsys):
     assert inspect.status(str(out))["state"] == "done" and report.write(out).is_file()
     assert launch.main(["sample", str(out), "-n", "2", "--out", str(tmp_path / "s.png")]) == 0
     assert (tmp_path / "s.png").stat().st_size > 100
+    shown = tmp_path / "shown"
+    assert launch.main(["sample", str(out), "--control", "truncation", "-n", "2", "--out", str(shown)]) == 0
+    assert [p.name for p in shown.iterdir()] == ["truncation.png"]
     capsys.readouterr()
     assert launch.main(["convert", str(path), "--out", str(out)]) == 2
     assert "holds a run" in capsys.readouterr().err
