@@ -2,11 +2,14 @@
 
 A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of
 its own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a
-PNG.
+PNG. Further parameters of `run`, with defaults, are its structural arguments: `reproduce gan/peers:data=idx:FOLDER`.
 Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-contained `report.html`.
 """
 
 import dataclasses
+import functools
+import hashlib
+import inspect as python_inspect
 import json
 import logging
 import re
@@ -165,35 +168,39 @@ class FigureRun:
         self.report = page.save(self.workdir / "report.html")
 
 
-def load_figure(name: str) -> Callable[[FigureRun], None]:
-    """The `run` function of a figure.
+def load_figure(name: str, arg: str = "") -> Callable[[FigureRun], None]:
+    """The `run` function of a figure, with its structural arguments filled in.
 
     Raises:
-      UserError: no such figure; names the nearest.
+      UserError: no such figure or argument; names the nearest.
     """
-    name = name.removesuffix(".py").removeprefix("experiments/")
     if name not in inspect.figures():
         raise unknown("figure", name, inspect.figures())
-    return config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run
+    run = config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run
+    _, *more = python_inspect.signature(run).parameters.values()
+    return functools.partial(run, **vars(config_lib.parse_arg(arg, **{p.name: p.default for p in more})))
 
 
 def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
-    """Runs a figure and returns the finished `FigureRun`; `text` says where its report is."""
+    """Runs a figure, "family/name" or "family/name:key=value,...", and returns the finished `FigureRun`; `text` says
+    where its report is."""
+    name, colon, arg = name.partition(":")
     name = name.removesuffix(".py").removeprefix("experiments/")
-    draw = load_figure(name)
+    draw = load_figure(name, arg)
     builtin = images is not None and images.startswith("builtin:")
     if images is not None and not builtin and not Path(images).exists():
         raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures, or"
                         " builtin:photos/NAME")
-    # Pictures of one's own have a folder of their own: a run never goes on with another picture.
+    # Pictures of one's own, and arguments, have a folder of their own: a run never goes on with another picture.
     own = "-" + re.sub(r"[^\w.=-]+", "_", images if builtin else Path(images).resolve().stem) if images else ""
+    own += "-" + hashlib.sha1(arg.encode()).hexdigest()[:6] if arg else ""
     folder = Path(workdir) if workdir else Path("runs") / "figures" / f"{name.replace('/', '-')}-{scale}{own}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
     began = time.time()
-    fig = FigureRun(name, scale, folder, images, quiet)
+    fig = FigureRun(name + colon + arg, scale, folder, images, quiet)
     draw(fig)
     fig.finish(config_lib.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
     return fig
