@@ -18,6 +18,7 @@ from genjax.viz.progress import Progress
 from genjax.viz.tensorboard import TensorBoard
 
 SPEED_SECONDS = 5.0  # between two rows of throughput
+RECIPES = "recipes.json"
 
 
 def save_previews(path: Path, images: dict[str, np.ndarray], most: int = 8) -> Path:
@@ -127,11 +128,35 @@ def numbers(folder: RunFolder, found: dict[str, Any]) -> dict[str, float]:
     How a value was measured, where it knows (`genjax.metrics.recipe.Value`), is kept in RUN/recipes.json, {metric:
     {value, std, name, id, recipe}}, so that a number in metrics.jsonl can be told from another of the same name.
     """
-    known = recipe.rows({k: v for k, v in found.items() if isinstance(v, recipe.Value)})
-    if known:
+    if known := measured(found):
         try:
-            write_file(folder.path / "recipes.json", json.dumps(known, indent=2) + "\n")
+            write_file(folder.path / RECIPES, json.dumps(known, indent=2) + "\n")
         except OSError as e:
             raise UserError(f"cannot write in {folder.path}: {e.strerror or e}; make room and run the same command"
                             " again") from None
     return {k: float(v) for k, v in found.items()}
+
+
+def measured(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """How those metrics that know it were measured, see `genjax.metrics.recipe.rows`."""
+    return recipe.rows({k: v for k, v in found.items() if isinstance(v, recipe.Value)})
+
+
+def recipes(folder: RunFolder, metrics: dict[str, float]) -> dict[str, recipe.Value]:
+    """Those of a run's last `metrics` of which RUN/recipes.json says how they were measured."""
+    try:
+        known = json.loads((folder.path / RECIPES).read_text())
+        return {k: v for k, v in values(known).items() if metrics.get(k) == v.value}
+    except (OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one
+        return {}
+
+
+def values(known: dict[str, dict[str, Any]]) -> dict[str, recipe.Value]:
+    """What `measured` gave, as values again; rows of another genjax version that are not understood are left out."""
+    found = {}
+    for key, row in known.items():
+        try:
+            found[key] = recipe.Value(row["value"], recipe.Recipe.from_json(json.dumps(row["recipe"])), row["std"])
+        except (KeyError, TypeError, ValueError, UserError):
+            continue
+    return found

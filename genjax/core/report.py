@@ -9,14 +9,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
+from genjax.core import record, snapshot
 from genjax.core import run as run_lib
 from genjax.core.run import RunFolder
+from genjax.metrics.recipe import Value
 from genjax.viz import jsonl
 from genjax.viz.grid import Panel
 from genjax.viz.report import Report, number
 
 _SHOWN_IMAGES = 8
 _SHOWN_OUTPUTS = 24
+_SHOWN_EVALUATIONS = 12
 
 
 def changes(config: ConfigDict) -> list[tuple[str, Any, Any]]:
@@ -45,6 +48,28 @@ def _environment(folder: RunFolder) -> dict[str, Any]:
         return run_lib.environment()
 
 
+def _measured(page: Report, folder: RunFolder, rows: list[dict[str, Any]], info: dict[str, Any]) -> None:
+    """The metrics that say how they were measured: the run's last ones, and what the verb `eval` found later."""
+    last = info.get("metrics") or next((r for r in reversed(rows) if r.get("kind") == "eval"), {})
+    step = info.get("step", last.get("step"))
+    table = [_provenance(step, v) for v in record.recipes(folder, last).values()]
+    later = folder.path / snapshot.EVALUATIONS
+    for row in jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ():
+        table += [_provenance(row.get("step"), v) for v in record.values(row.get("recipes") or {}).values()]
+    if table:
+        page.section("Metrics").text("Only numbers of one recipe are comparable.")
+        page.table(list({json.dumps(row): row for row in table}.values()))
+
+
+def _provenance(step: int | None, value: Value) -> dict[str, Any]:
+    r = value.recipe
+    spread = {} if value.std is None else {"±": value.std}
+    own = ", ".join(f"{k} {v}" for k, v in r.parameters)
+    return {"metric": r.name, "value": float(value), **spread, "at step": step, "network": r.network or "none",
+            "weights": r.weights[:12], "resize": r.resize if r.network else "", "generated": r.n_fake, "real": r.n_real,
+            "of": r.reals, "arithmetic": r.dtype, "8 bits": r.uint8, "parameters": own, "recipe": r.id}
+
+
 def write(run: str | Path) -> Path:
     """Assembles the report of a run folder; returns its path."""
     folder = RunFolder(run)
@@ -63,6 +88,7 @@ def write(run: str | Path) -> Path:
     page.facts(facts | info.get("metrics", {}))
     if info.get("reason"):
         page.text(f"Reason: {info['reason']}")
+    _measured(page, folder, rows, info)
     pictures = sorted(folder.samples.glob("*.png"))
     if pictures:
         step = max(1, len(pictures) // _SHOWN_IMAGES)

@@ -3,21 +3,26 @@
 import json
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import flat, layout, load_snapshot
-from genjax.core.record import numbers, save_previews
+from genjax.core.record import measured, save_previews
 from genjax.core.run import RunFolder, environment
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz import jsonl
 from genjax.viz.grid import image_grid, save_png
+
+EVALUATIONS = "metric-eval.jsonl"
+_EVALUATION = "task.evaluation."
 
 
 def variables_of(folder: RunFolder, experiment: Any, snapshot: str | None) -> tuple[dict, dict, Path]:
@@ -28,9 +33,9 @@ def variables_of(folder: RunFolder, experiment: Any, snapshot: str | None) -> tu
     return fitted(found, experiment, path), meta, path
 
 
-def _open(run: str, snapshot: str | None):
+def _open(run: str, snapshot: str | None, change: Callable[[ConfigDict], ConfigDict] = lambda config: config):
     folder = RunFolder(run)
-    config = folder.config()
+    config = change(folder.config())
     if not snapshot:
         folder.newest_snapshot()  # none is said before anything is built
     experiment = config_lib.build(config)
@@ -89,13 +94,39 @@ def _classes(text: str) -> list[int]:
     return found
 
 
-def evaluate(run: str, snapshot: str | None) -> dict[str, Any]:
-    """The task's metrics of a snapshot, also appended to `metric-eval.jsonl` with provenance."""
-    folder, experiment, variables, meta, path = _open(run, snapshot)
+def evaluate(run: str, snapshot: str | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The task's metrics of a snapshot, also appended to RUN/metric-eval.jsonl with how they were measured.
+
+    Args:
+      run: its folder.
+      snapshot: see `variables_of`.
+      overrides: `task.evaluation.KEY=VALUE`, what to measure instead of what the run does.
+
+    Raises:
+      UserError: other overrides; a task that measures no samples.
+    """
+    folder, experiment, variables, meta, path = _open(run, snapshot, lambda config: _measuring(config, overrides))
     began = time.time()
     found = experiment.task.evaluate(variables, experiment.data, rng_lib.stream(experiment.seed, "eval"))
-    row = {"step": meta["step"], **numbers(folder, found)}
-    with jsonl.MetricsWriter(folder.path / "metric-eval.jsonl") as writer:
+    row = {"step": meta["step"], **{k: float(v) for k, v in found.items()}}
+    with jsonl.MetricsWriter(folder.path / EVALUATIONS) as writer:
         writer.write({**row, "snapshot": path.name, "seconds": time.time() - began,
-                      "environment": json.dumps(environment())})
+                      "environment": json.dumps(environment()), "recipes": measured(found)})
     return row
+
+
+def _measuring(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """The run's config with another evaluation."""
+    if not overrides:
+        return config
+    for item in overrides:
+        if not item.startswith(_EVALUATION):
+            raise UserError(f"eval takes --config.{_EVALUATION}KEY alone, not --config.{item.partition('=')[0]}: a run"
+                            " stays what it was trained as")
+    if "evaluation" not in config.task:
+        raise UserError(f"{config.task.target} measures no samples; leave --metrics and --config.{_EVALUATION}* away")
+    if config.task.evaluation is None:
+        with config.unlocked():
+            config.task.evaluation = config_lib.node("genjax.metrics.evaluation.Evaluation")
+        config = config_lib.finalize(config)
+    return config_lib.override(config, overrides)

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
-from genjax.core import sweep
+from genjax.core import record, sweep
 from genjax.core.launchers import PREEMPTED, Job, last_words
 from genjax.core.run import FREE, RunFolder
 from genjax.core.search import Search
@@ -232,7 +232,8 @@ class PointRun:
         if state == "failed":
             reason = str(info.get("reason") or self.last_words())
         values = {k: self.point.get(k, self._values.get(k)) for k in keys if k in self._values or k in self.point}
-        return Row(self.name, state, step, values, metrics, live, self.folder.path, reason)
+        how = {k: v.recipe for k, v in record.recipes(self.folder, metrics).items()}
+        return Row(self.name, state, step, values, metrics, live, self.folder.path, reason, recipes=how)
 
     @property
     def log_file(self) -> Path:

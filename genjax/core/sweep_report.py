@@ -11,7 +11,17 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genjax.core.sweep import text
-from genjax.core.sweep_table import Mode, Row, brief, counts, keys_of, metric_names, ranked, short_names
+from genjax.core.sweep_table import (
+    Mode,
+    Row,
+    brief,
+    counts,
+    incomparable,
+    keys_of,
+    metric_names,
+    ranked,
+    short_names,
+)
 from genjax.viz.atomic import write_file
 from genjax.viz.grid import Panel
 from genjax.viz.plots import spans_decades
@@ -35,15 +45,16 @@ def write(workdir: Path, rows: Sequence[Row], metric: str | None, mode: Mode, co
       notes: sentences under the headline.
     """
     rows = ranked(rows, metric, mode)
+    why = incomparable(rows, metric)
     state = "failed" if any(r.state == "failed" for r in rows) else (
         "done" if all(r.state in ("done", "pruned") for r in rows) else "unfinished")
     page = Report(workdir.name, f"`{command}`", status=state)
-    judged = [r for r in rows if _value(r, metric) is not None]
+    judged = [] if why else [r for r in rows if _value(r, metric) is not None]
     facts: dict[str, Any] = {"points": counts(rows)}
     if judged:
         facts |= {f"best {metric}": _value(judged[0], metric), "of point": judged[0].point}
     page.facts(facts)
-    for note in notes:
+    for note in [why] * bool(why) + [*notes]:
         page.text(note)
     if judged and judged[0].values:
         page.code(" ".join(f"--config.{k}={text(v)}" for k, v in judged[0].values.items()), "The best point")
@@ -68,8 +79,9 @@ def _points(page: Report, rows: Sequence[Row], metric: str | None, mode: Mode, w
     short = short_names(keys_of(rows))
     more = [m for m in metric_names(rows) if m != metric]
     page.section("Points").text(
-        f"Sorted by `{metric}`, {'largest' if mode == 'max' else 'smallest'} first. A point's name leads to its own "
-        "report." if metric else "Nothing was evaluated yet.")
+        "Nothing was evaluated yet." if not metric else "A point's name leads to its own report." if
+        incomparable(rows, metric) else f"Sorted by `{metric}`, {'largest' if mode == 'max' else 'smallest'} first. A "
+        "point's name leads to its own report.")
     table = []
     for row in rows:
         cells: dict[str, Any] = {} if row.trial is None else {"trial": row.trial}

@@ -21,7 +21,17 @@ from genjax.core import launcher_slurm, launchers, sweep, sweep_report
 from genjax.core.launchers import PREEMPTED, Options, launch
 from genjax.core.search import Search
 from genjax.core.sweep_points import SWEEP, PointRun, Target, default_workdir, find
-from genjax.core.sweep_table import LiveTable, Mode, Row, counts, guess_mode, lines, metric_names, ranked
+from genjax.core.sweep_table import (
+    LiveTable,
+    Mode,
+    Row,
+    counts,
+    guess_mode,
+    incomparable,
+    lines,
+    metric_names,
+    ranked,
+)
 from genjax.errors import UserError, unknown
 from genjax.viz.atomic import write_file
 from genjax.viz.report import number
@@ -275,13 +285,16 @@ def choose(rows: list[Row], metric: str | None, mode: Mode | None) -> tuple[str 
         log.warning("%s", unknown("metric", metric, names))
         metric = None
     metric = metric or (names[0] if names else None)
-    return metric, mode or (guess_mode(metric) if metric else "max")
+    return metric, mode or (guess_mode(metric, rows) if metric else "max")
 
 
 def print_table(rows: list[Row], metric: str | None, mode: Mode) -> None:
-    """The points, best first, and the best one's overrides."""
+    """The points, best first, and the best one's overrides; or why there is no best."""
     rows = ranked(rows, metric, mode)
     print("\n".join(lines(rows, [metric] if metric else [])))
+    if why := incomparable(rows, metric):
+        print(why)
+        return
     best = rows[0] if rows else None
     if best and metric in best.metrics and best.values:
         print(f"best {metric} {number(best.metrics[metric])}: "

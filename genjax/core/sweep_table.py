@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from genjax.core.sweep import text
+from genjax.metrics.recipe import Recipe
 from genjax.viz.progress import clock_time
 from genjax.viz.report import number
 
 Mode = Literal["max", "min"]
 # Words in a metric's name that say less is better.
-LESS = {"loss", "mse", "rmse", "mae", "error", "fid", "kid", "lpips", "dists", "niqe", "nll", "bpd", "nats",
-        "perplexity", "distance", "seconds"}
+LESS = {"loss", "mse", "rmse", "mae", "error", "fid", "kid", "fd", "kd", "sifid", "ndb", "ppl", "lpips", "dists",
+        "niqe", "nll", "bpd", "nats", "perplexity", "distance", "seconds"}
 ORDER = ("running", "failed", "preempted", "waiting", "pruned", "done")  # what the live table shows first
 
 
@@ -37,6 +38,7 @@ class Row:
       live: newest training metrics and steps per second, for the table while it runs.
       folder: the run folder.
       reason: why it failed.
+      recipes: how those of its metrics were measured that say so.
       trial: the search's number for it.
     """
 
@@ -49,6 +51,7 @@ class Row:
     folder: Path
     reason: str = ""
     trial: int | None = None
+    recipes: dict[str, Recipe] = dataclasses.field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """For programs; numbers JSON cannot hold are null."""
@@ -119,8 +122,11 @@ def keys_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(k for row in rows for k in row.values))
 
 
-def guess_mode(metric: str) -> Mode:
-    """Whether more or less of a metric is better, by the words of its name."""
+def guess_mode(metric: str, rows: Iterable[Row] = ()) -> Mode:
+    """Whether more or less of a metric is better, by a recipe of `rows`, else by the words of its name."""
+    for row in rows:
+        if metric in row.recipes:
+            return "min" if row.recipes[metric].lower_is_better else "max"
     return "min" if set(re.split(r"[^a-z]+", metric.lower())) & LESS else "max"
 
 
@@ -130,8 +136,30 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(k for row in rows for k in row.metrics))
 
 
+def incomparable(rows: Iterable[Row], metric: str | None) -> str:
+    """Why points cannot be ranked by a metric, one line: two of them measured it in different ways; "" if none did.
+
+    A finished point that does not say how it measured is different from one that does; of one that still runs the
+    number may be newer than what is known of it.
+    """
+    first = None
+    for row in rows:
+        if not math.isfinite(row.metrics.get(metric, math.nan)) or metric not in row.recipes and row.state != "done":
+            continue
+        theirs = row.recipes.get(metric)
+        first = first or (row.point, theirs)
+        if theirs != first[1]:
+            how = ("only one of them says how" if None in (theirs, first[1])
+                   else "; ".join(first[1].differences(theirs)))
+            return f"Not ranked: {first[0]} and {row.point} measured {metric} with different recipes ({how})."
+    return ""
+
+
 def ranked(rows: Iterable[Row], metric: str | None, mode: Mode) -> list[Row]:
-    """Best first; points without the metric (or with NaN) last, by state."""
+    """Best first; points without the metric (or with NaN) last, by state. Of different recipes: by state alone."""
+    rows = list(rows)
+    metric = None if incomparable(rows, metric) else metric
+
     def key(row: Row):
         value = row.metrics.get(metric, math.nan) if metric else math.nan
         finite = math.isfinite(value)

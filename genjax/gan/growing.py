@@ -256,7 +256,7 @@ class Growing(Adversarial):
             return {}
         size = int(variables["resolution"])
         how = (("enlarged_from", size),) if size < self.schedule.resolution else ()
-        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, how)
+        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, how, self.paths(variables))
 
     def results(self, variables, data, rng):
         """{"samples"}, and {"truncated"}: the same latents nearer to the average w."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from genjax.errors import UserError, at_least, unknown
 from genjax.metrics import ndb as ndb_lib
-from genjax.metrics.frechet import frechet_distance
+from genjax.metrics.frechet import frechet_distance, sifid
 from genjax.metrics.inception_score import inception_score
 from genjax.metrics.kernel import kernel_distance
 from genjax.metrics.ms_ssim import WEIGHTS, pair_similarity
@@ -39,9 +39,11 @@ NEEDS = {"frechet": ((), (), True), "kernel": (("features",), ("features",), Tru
          "inception_score": (("logits",), (), False), "precision": (("features",), ("features",), True),
          "recall": (("features",), ("features",), True), "density": (("features",), ("features",), True),
          "coverage": (("features",), ("features",), True), "ndb": (("features",), ("features",), True),
-         "ms_ssim": ((), (), False)}
+         "ms_ssim": ((), (), False), "sifid": ((), (), True)}
 PUBLISHED = {"fid": "frechet", "kid": "kernel", "is": "inception_score"}  # names that only one network may use
 CHOICES = 2**32 - 1  # folded into the key for what is not a sample: no image has this number
+PATHS = tuple(f"ppl_{space}{sampling}" for space in "zw" for sampling in ("full", "end"))  # see `Evaluation`
+SIFID_LAYER = "conv3"
 LONG = 2000  # images from which progress is shown
 
 
@@ -55,6 +57,7 @@ class Settings:
       k: neighbour of precision and recall. k_density: of density and coverage.
       bins, significance: of NDB, here over features.
       ssim_images, ssim_pairs: MS-SSIM is taken over random pairs of the first so many samples.
+      sifid_images: the first so many samples are compared with the one real picture.
       allow_few: Frechet distances of fewer images than features, which are no results.
     """
 
@@ -67,10 +70,12 @@ class Settings:
     significance: float = 0.05
     ssim_images: int = 1000
     ssim_pairs: int = 10000
+    sifid_images: int = 50
     allow_few: bool = False
 
     def __post_init__(self):
-        at_least(self, subsets=1, subset_size=2, splits=1, k=1, k_density=1, bins=1, ssim_images=2, ssim_pairs=1)
+        at_least(self, subsets=1, subset_size=2, splits=1, k=1, k_density=1, bins=1, ssim_images=2, ssim_pairs=1,
+                 sifid_images=1)
 
 
 def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | None,
@@ -103,21 +108,27 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
         return {}
     if reals is None and any(NEEDS[name][2] for name in names):
         raise UserError(f"{', '.join(m for m in names if NEEDS[m][2])} compares with real images; give `reals`")
+    if "sifid" in names and (reals.n != 1 or SIFID_LAYER not in getattr(network, "layers", ())):
+        raise UserError(f"sifid compares samples with the one picture they learned, by inception's {SIFID_LAYER},"
+                        f" not with {reals.n} by {network.name}; take n_real=1, or leave it out")
     reference = None
-    if any(NEEDS[name][2] for name in names):
+    if any(NEEDS[name][2] for name in names if name != "sifid"):
         reference = real_statistics(network, reals, batch, {k for m in names for k in NEEDS[m][1]}, cache)
     shown: list[np.ndarray] = []
     drawn = generate(sample_fn, key, n, batch, args=args, value_range=value_range)
-    if "ms_ssim" in names:
-        drawn = _watched(drawn, shown, settings.ssim_images)
+    watched = {"ms_ssim": settings.ssim_images, "sifid": settings.sifid_images}
+    if set(watched) & set(names):
+        drawn = _watched(drawn, shown, max(watched[name] for name in names if name in watched))
     keep = tuple(sorted({k for m in names for k in NEEDS[m][0]}))
-    if names == ["ms_ssim"]:  # no features: only the images
+    if set(names) <= set(watched):  # no features: only the images
         found = None
         for _ in drawn:
             pass
     else:
         found = collect(network, drawn, n, batch, keep=keep, desc="generated images" if n >= LONG else "")
     measured = _measure(names, reference, found, shown, jax.random.fold_in(key, CHOICES), settings)
+    if "sifid" in names:
+        measured["sifid"] = _sifid(network, reals, np.concatenate(shown)[: settings.sifid_images], settings)
     values = {}
     for name, (value, std, parameters) in measured.items():
         recipe = _recipe(name, network, reals, reference, n, {**parameters, **dict(how)})
@@ -151,7 +162,7 @@ def real_statistics(network: FeatureNetwork, reals: Reals, batch: int = 64, keep
 def _resolve(name: str, network: FeatureNetwork) -> str:
     if name not in PUBLISHED:
         if name not in NEEDS:
-            raise unknown("metric", name, [*NEEDS, *PUBLISHED])
+            raise unknown("metric", name, [*NEEDS, *PUBLISHED, *PATHS])
         return name
     if not Recipe(metric="frechet", **_of_network(network)).published:
         raise UserError(f"{name!r} is a name for InceptionV3 with the published weights alone, not for"
@@ -167,9 +178,18 @@ def _of_network(network):
 def _recipe(name, network, reals, reference, n, parameters):
     fields = {} if name == "ms_ssim" else _of_network(network)
     if NEEDS[name][2]:
-        fields |= {"reals": f"{reals.name} #{reference.pixels}", "n_real": reals.n}
+        pixels = reals.probe() if reference is None else reference.pixels
+        fields |= {"reals": f"{reals.name} #{pixels}", "n_real": reals.n}
     count = min(n, parameters.get("images", n))
     return Recipe(metric=name, n_fake=count, parameters=tuple(parameters.items()), **fields)
+
+
+def _sifid(network, reals, images, s):
+    """Mean over samples, their standard deviation, parameters."""
+    maps = [np.asarray(network(jax.numpy.asarray(x[None]), layers=(SIFID_LAYER,))[SIFID_LAYER], np.float64)
+            for x in (reals.image(reals.indices()[0]), *images)]
+    each = np.array([sifid(maps[0], x, s.allow_few)[0] for x in maps[1:]])
+    return each.mean(), float(each.std()), {"images": len(images), "layer": SIFID_LAYER}
 
 
 def _watched(batches: Iterator[np.ndarray], shown: list[np.ndarray], n: int) -> Iterator[np.ndarray]:
@@ -203,7 +223,7 @@ def _measure(names, reference, found, shown, key, s) -> dict[str, tuple[float, f
         share = ndb_lib.ndb(bins, found.features, s.significance)["share"]
         out["ndb"] = share, None, {"bins": s.bins, "significance": s.significance}
     if "ms_ssim" in names:
-        images = np.concatenate(shown)
+        images = np.concatenate(shown)[: s.ssim_images]
         value = pair_similarity(images, jax.random.fold_in(key, 1), s.ssim_pairs)
         out["ms_ssim"] = value, None, {"images": s.ssim_images, "pairs": s.ssim_pairs, "scales": len(WEIGHTS)}
-    return {name: out[name] for name in names}
+    return {name: out[name] for name in names if name in out}

@@ -1,15 +1,18 @@
 """What a run measures of its samples, as a config says it."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from genjax.errors import UserError, at_least
 from genjax.metrics import features
-from genjax.metrics.evaluate import Settings, evaluate
+from genjax.metrics import lpips as lpips_lib
+from genjax.metrics.evaluate import CHOICES, PATHS, Settings, evaluate
+from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length
 from genjax.metrics.reals import Reals
 from genjax.metrics.recipe import Value
 
@@ -22,7 +25,8 @@ class Evaluation:
 
     Attributes:
       metrics: "frechet" ("fid" with the published Inception), "kernel", "inception_score", "precision", "recall",
-        "density", "coverage", "ndb", "ms_ssim".
+        "density", "coverage", "ndb", "ms_ssim"; "sifid", where the data is one picture; path lengths by LPIPS,
+        "ppl_zfull", "ppl_zend", "ppl_wfull", "ppl_wend".
       network: of `genjax.metrics.features`: inception, vgg16, vgg19, alexnet, squeezenet, lenet, resnet20.
       path: its weights file; "" for the cache or a download.
       resize: "legacy", "clean" or "none"; "" for the network's own.
@@ -30,6 +34,8 @@ class Evaluation:
       n_real: pictures compared with; 0 for all of the training split.
       batch: pictures per device and call.
       settings: the metrics' own parameters.
+      lpips: the network of path lengths, "vgg" as published, "alex" or "squeeze"; lpips_trunk and lpips_heads are files
+        of its weights and of its linear heads, "" for the cache or a download.
     """
 
     metrics: tuple[str, ...] = ("frechet",)
@@ -40,16 +46,26 @@ class Evaluation:
     n_real: int = 0
     batch: int = 64
     settings: Settings = Settings()
+    lpips: lpips_lib.Net = "vgg"
+    lpips_trunk: str = ""
+    lpips_heads: str = ""
 
     def __post_init__(self):
         at_least(self, n=2, n_real=0, batch=1)
 
     @functools.cached_property
     def _features(self) -> features.FeatureNetwork:
-        return features.load(self.network, self.path or None, self.resize or None)
+        with _or("path"):
+            return features.load(self.network, self.path or None, self.resize or None)
+
+    @functools.cached_property
+    def _distance(self) -> "_Seen":
+        with _or("lpips_trunk", "lpips_heads"):
+            return _Seen(lpips_lib.load(self.lpips, self.lpips_trunk or None, self.lpips_heads or None))
 
     def __call__(self, sample: Callable[..., jax.Array], key: jax.Array, data: Any, args: tuple,
-                 value_range: tuple[float, float], how: tuple[tuple[str, Any], ...] = ()) -> dict[str, Value]:
+                 value_range: tuple[float, float], how: tuple[tuple[str, Any], ...] = (),
+                 paths: Callable[[str], "Paths"] | None = None) -> dict[str, Value]:
         """The values by their recipes' keys, such as {"fid": ...}.
 
         Args:
@@ -59,10 +75,64 @@ class Evaluation:
           args: the generator's weights.
           value_range: of the pictures.
           how: parameters for the recipes, where the pictures were not simply drawn.
+          paths: "z" or "w" -> how pictures are made from those latents, for path lengths; None where they cannot be.
         """
+        lengths = [name for name in dict.fromkeys(self.metrics) if name in PATHS]
+        others = [name for name in self.metrics if name not in PATHS]
+        if lengths and paths is None:
+            raise UserError(f"{', '.join(lengths)}: this task has no latent space to walk in; leave them out")
+        found = {}
+        for i, name in enumerate(lengths):
+            made = paths(name[4])
+            value = perceptual_path_length(
+                made.decode, self._distance, jax.random.fold_in(key, CHOICES - 1 - i), self.n, width=made.width,
+                mapping=made.mapping, args=made.args, batch=self.batch,
+                settings=PathSettings(space=name[4], sampling=name[5:]))
+            recipe = dataclasses.replace(value.recipe, parameters=(*value.recipe.parameters, *how))
+            found[recipe.key] = dataclasses.replace(value, recipe=recipe)
+        if not others:
+            return found
         if not hasattr(data, "source"):
             raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"
                             " none: set config.task.evaluation to None")
         reals = Reals.of_pipeline(data, min(self.n_real, len(data)))
-        return evaluate(self.metrics, self._features, reals, sample, key, self.n, self.batch, args=args,
-                        value_range=value_range, settings=self.settings, how=how)
+        # Path lengths and MS-SSIM need no features: their weights are asked for when something does.
+        network = None if set(others) == {"ms_ssim"} else self._features
+        return found | evaluate(others, network, reals, sample, key, self.n, self.batch, args=args,
+                                value_range=value_range, settings=self.settings, how=how)
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """What `genjax.metrics.perceptual_path.path_distances` asks of a generator, see there."""
+
+    decode: Callable[..., jax.Array]
+    width: int
+    mapping: Callable[..., jax.Array] | None
+    args: tuple
+
+
+class _Seen:
+    """LPIPS of pictures as a generator in (-1, 1) makes them, beyond the range too, of one channel or three."""
+
+    def __init__(self, distance: lpips_lib.LPIPS):
+        self._lpips, self.name, self.weights_id = distance, f"lpips_{distance.net}", distance.weights_id
+
+    def __call__(self, a, b):
+        return _seen(self._lpips, a, b)
+
+
+@jax.jit
+def _seen(distance, a, b):
+    a, b = (x.repeat(3, -1) if x.shape[-1] == 1 else x for x in (a, b))
+    return distance(a, b, value_range=(-1, 1))
+
+
+@contextlib.contextmanager
+def _or(*keys: str) -> Iterator[None]:
+    """Weights that cannot be had: the line names the keys for files too."""
+    try:
+        yield
+    except UserError as e:
+        flags = " and ".join(f"--config.task.evaluation.{key}=FILE" for key in keys)
+        raise UserError(f"{e} ({flags})") from None

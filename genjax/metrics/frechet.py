@@ -60,7 +60,8 @@ def sifid(real: np.ndarray, fake: np.ndarray, allow_few: bool = False) -> np.nda
 
     Args:
       real, fake: feature maps [N,h,w,d]; map i of one is compared with map i of the other, and h, w may differ
-        between the two. SinGAN takes d = 64, Inception before its second pooling.
+        between the two. The paper's text takes Inception's layer before its second pooling; its code, and the
+        numbers with it, the one before the first (d = 64, "conv3" here) of pictures in their own size.
       allow_few: as for `frechet_distance`; the places are what counts here.
 
     Returns:

@@ -6,9 +6,12 @@ scale j, M scales.
     MS-SSIM = l_M^w_M  prod_j cs_j^w_j
 
 At one scale this is `genjax.metrics.image.ssim` (Gaussian window 11, sigma 1.5, K .01 and .03, windows that lie inside
-the image). Between scales 2 x 2 pixels are averaged. Source: Wang, Simoncelli and Bovik, "Multi-scale structural
-similarity for image quality assessment", 2003; as a measure of diversity: Odena, Olah and Shlens, "Conditional image
-synthesis with auxiliary classifier GANs", 2017, and "Progressive growing of GANs", 2018.
+the image). Between scales 2 x 2 pixels are averaged. So Wang et al.'s and Progressive GAN's code have it. torchmetrics
+averages the coarsest scale over windows that reach into a mirrored border too, and differs by some 1e-4.
+
+Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003; as a measure
+of diversity: Odena, Olah and Shlens, "Conditional image synthesis with auxiliary classifier GANs", 2017, and
+"Progressive growing of GANs", 2018.
 """
 
 import functools

@@ -62,7 +62,8 @@ class Reals:
         base = kind + colon + Path(rest).name if colon else kind
         sizes = [f"{self.crop} cut" if self.crop else "", f"{self.image_size} pixels" if self.image_size else "",
                  f"{self.channels} channels" if self.channels else ""]
-        return ", ".join(filter(None, [f"{base} {self.split}", *sizes]))
+        base = base if base.endswith(")") else f"{base} {self.split}"  # some sources say their split themselves
+        return ", ".join(filter(None, [base, *sizes]))
 
     def indices(self) -> np.ndarray:
         """Which images of the source, ascending."""

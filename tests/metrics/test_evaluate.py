@@ -12,14 +12,14 @@ from genjax.data.pipeline import Pipeline
 from genjax.data.sources import ArraySource
 from genjax.errors import UserError
 from genjax.metrics.evaluate import NEEDS, Settings, evaluate, real_statistics
-from genjax.metrics.frechet import frechet_distance
+from genjax.metrics.frechet import frechet_distance, sifid
 from genjax.metrics.reals import Reals
 from genjax.metrics.statistics import collect, generate, to_uint8
 from tests.metrics.tiny_network import Tiny, draw
 
 KEY = jax.random.key(1)
 SETTINGS = Settings(subsets=5, subset_size=40, splits=2, bins=6)
-NAMES = tuple(n for n in NEEDS if n != "ms_ssim")  # images of 8 x 8 have not five scales
+NAMES = tuple(n for n in NEEDS if n not in ("ms_ssim", "sifid"))  # images of 8 x 8 have not five scales
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,31 @@ def test_diversity_needs_no_network_numbers(tmp_path):
     found = evaluate(("ms_ssim",), Tiny(), None, large, KEY, 9, 4, settings=settings, cache=tmp_path)
     value = found["ms_ssim"]
     assert 0 < float(value) < 1 and value.recipe.n_fake == 6 and value.recipe.network == ""
+
+
+class Mapped(Tiny):
+    """With a feature map of the layer that SIFID takes: brightness and its square at each pixel."""
+
+    layers = ("conv3",)
+
+    def __call__(self, images, layers=()):
+        x = images.astype(jnp.float32)[..., :1] / 255
+        return {"conv3": jnp.concatenate([x, x**2], -1)}
+
+
+def test_sifid_is_the_mean_over_samples_of_one_picture(tmp_path):
+    images = np.concatenate(list(generate(draw, KEY, 6, 6)))
+    one = Reals(ArraySource(images[3:4], name="npz:one"), "train")
+    found = evaluate(("sifid",), Mapped(), one, draw, KEY, 6, 4, settings=Settings(sifid_images=5), cache=tmp_path)
+    value = found["sifid_tiny"]
+    maps = np.asarray(Mapped()(images)["conv3"], np.float64)
+    each = sifid(maps[[3] * 5], maps[:5])
+    assert float(value) == pytest.approx(each.mean()) and each[3] == pytest.approx(0, abs=1e-9)
+    assert (value.recipe.n_real, value.recipe.n_fake) == (1, 5) and dict(value.recipe.parameters)["layer"] == "conv3"
+    two = Reals(ArraySource(images[:2], name="npz:two"), "train")
+    for reals, network in ((two, Mapped()), (one, Tiny())):
+        with pytest.raises(UserError, match="one picture they learned"):
+            evaluate(("sifid",), network, reals, draw, KEY, 6, 4, cache=tmp_path)
 
 
 def test_reals_of_a_pipeline_are_the_plain_images():

@@ -123,7 +123,8 @@ class _E(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """x[N,299,299,3] in [-1,1] -> {"pool1" 64 channels, "pool2" 192, "mixed6" 768, "mixed7" 2048, features, logits}.
+    """x[N,299,299,3] in [-1,1] -> {"conv3" 64 channels, "pool1" 64, "pool2" 192, "mixed6" 768, "mixed7" 2048, features,
+    logits}.
 
     "features" [N,2048] is the mean of "mixed7" over the picture (TensorFlow's pool_3); the others are feature maps.
     Any size from 75 pixels works.
@@ -134,7 +135,7 @@ class InceptionV3(nn.Module):
         taps = {}
         x = _Unit(32, 3, 2, name="Conv2d_1a_3x3")(x)
         x = _Unit(32, 3, name="Conv2d_2a_3x3")(x)
-        x = _Unit(64, 3, padding=1, name="Conv2d_2b_3x3")(x)
+        taps["conv3"] = x = _Unit(64, 3, padding=1, name="Conv2d_2b_3x3")(x)
         taps["pool1"] = x = max_pool3(x)
         x = _Unit(80, 1, name="Conv2d_3b_1x1")(x)
         x = _Unit(192, 3, name="Conv2d_4a_3x3")(x)
