@@ -84,6 +84,11 @@ def make_parser() -> argparse.ArgumentParser:
                    " (default: RUN/samples/<NAME>_seed<SEED>)")
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
     p.add_argument("run", help="run folder")
+    p.add_argument("--metrics", metavar="NAMES", help="of samples, instead of what the run measures: fid, kid, is (with"
+                   " published Inception weights; frechet, kernel, inception_score with any network), precision,"
+                   " recall, density, coverage, ndb, ms_ssim, sifid, ppl_zfull, ppl_zend, ppl_wfull, ppl_wend")
+    p.add_argument("--config.task.evaluation.KEY", metavar="VALUE", dest="_overrides", help="how: network, path (of its"
+                   " weights), resize, n, n_real, batch, lpips_trunk, lpips_heads, settings.k and so on")
     p.add_argument("--snapshot", help="a snapshot file instead of the newest")
     p = verb("convert", "make a run folder of a published StyleGAN2-ADA pickle, for sample, report and status")
     p.add_argument("file", help="NVlabs' .pkl; nothing in it is executed")
@@ -164,7 +169,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         sub = verbs[args.verb]
         flags = [s for a in sub._actions for s in a.option_strings if s.startswith("--")]
         raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
-    if overrides and not hasattr(args, "config"):
+    if overrides and not hasattr(args, "_overrides"):
         raise UserError(f"{args.verb} takes no --config.KEY overrides")
     if options and not getattr(args, "control", None):
         raise UserError(f"--control.{options[0]} belongs to a control: sample RUN --control NAME")
@@ -246,7 +251,8 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     elif args.verb == "eval":
         from genjax.core import snapshot
 
-        row = snapshot.evaluate(args.run, args.snapshot)
+        chosen = [f"task.evaluation.metrics={args.metrics}"] if args.metrics else []
+        row = snapshot.evaluate(args.run, args.snapshot, [*chosen, *overrides])
         if args.json != "-":
             print("\n".join(f"{k:24} {v}" for k, v in row.items()))
         write_json(args.json, row)
