@@ -82,6 +82,11 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", help="PNG to write (default: RUN/samples/sample_seed<SEED>.png); a control's folder"
                    " (default: RUN/samples/<NAME>_seed<SEED>)")
+    p = verb("play", "a local page with sliders for what a run can be steered by; the image follows")
+    p.add_argument("--run", required=True, help="run folder")
+    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine alone)")
+    p.add_argument("--port", type=int, default=7860, help="0: any free one (default 7860)")
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
     p.add_argument("run", help="run folder")
     p.add_argument("--metrics", metavar="NAMES", help="of samples, instead of what the run measures: fid, kid, is (with"
@@ -248,6 +253,10 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
         n = 16 if args.n is None else args.n
         print(snapshot.sample(args.run, args.snapshot, n, args.seed, args.out, args.classes))
+    elif args.verb == "play":
+        from genjax.core import play
+
+        play.serve(args.run, args.snapshot, args.host, args.port, lambda line: print(line, flush=True))
     elif args.verb == "eval":
         from genjax.core import snapshot
 

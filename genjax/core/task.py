@@ -80,6 +80,9 @@ class Task(Protocol):
         """What samples can be steered by, for `sample RUN --control NAME`: functions by name, `f(variables, rng, *,
         n=4, ...)`, see `genjax.core.control`. They return named pictures [H,W,C] and films [T,H,W,C] in [0,1]."""
 
+    def stage(self, variables: dict[str, Any]) -> Any:
+        """What `play` shows of a snapshot, a `genjax.core.play.Stage`; None for nothing."""
+
     def copies(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> int:
         """How many independent networks a state for batches of this spec holds, stacked along each leaf's first axis;
         1 where the leaves have no such axis."""
@@ -113,6 +116,9 @@ class TaskBase:
     def controls(self):
         """Nothing to steer."""
         return {}
+
+    def stage(self, variables):
+        """Nothing to play with."""
 
     def copies(self, spec):
         """One network."""

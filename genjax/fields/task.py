@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.core.adversarial import AdversarialTask
 from genjax.errors import UserError, at_least
-from genjax.fields import controls
+from genjax.fields import controls, stage
 from genjax.fields.boxes import BoxPrior
 from genjax.fields.giraffe import Generator, Scene, Volume
 from genjax.losses.adversarial import Convention
@@ -130,3 +130,7 @@ class Giraffe(AdversarialTask):
     def controls(self):
         """Objects turned, moved, changed and added, the camera, the background: see `genjax.fields.controls`."""
         return controls.offered(self)
+
+    def stage(self, variables):
+        """Dials for the camera and every object: see `genjax.fields.stage`."""
+        return stage.make(self, variables)

@@ -94,3 +94,17 @@ def test_refused_cameras():
     for bad, says in (({"v": (0.5, 0.2)}, "v goes from"), ({"fov": 180.0}, "between 0 and 180")):
         with pytest.raises(UserError, match=says):
             CameraPrior(**bad)
+
+
+def test_the_stage_of_play(trained):
+    task, state, _ = trained
+    variables = jax.tree.map(np.array, task.export(state))
+    variables["params"]["background"]["sigma_out"]["bias"] += 1.0  # a background that is seen
+    stage = task.stage(variables)
+    names = [d.name for d in stage.dials]
+    assert {"objects", "elevation", "depth_0", "turn_3"} <= set(names) and "azimuth" not in names
+    x = stage.draw(stage.values({}))
+    assert x.shape == (32, 32, 3) and 0 <= x.min() and x.max() <= 1
+    for changed in ({"shape_0": "5"}, {"sideways_1": "1.2"}, {"background": "3"}, {"objects": "0"}, {"elevation": "1"}):
+        assert np.abs(stage.draw(stage.values(changed)) - x).max() > 1e-5, changed
+    np.testing.assert_array_equal(stage.draw(stage.values({})), x)
