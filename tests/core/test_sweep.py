@@ -19,11 +19,12 @@ import pytest
 
 import launch
 from genjax.core import config as config_lib
-from genjax.core import inspect, sweep, sweep_report, sweep_run, sweep_table, train
+from genjax.core import inspect, record, sweep, sweep_report, sweep_run, sweep_table, train
 from genjax.core.run import RunFolder
 from genjax.core.sweep import chain, choice, grid, integers, log_uniform, point_id, sample, uniform
 from genjax.core.sweep import zip as in_step
 from genjax.errors import UserError
+from genjax.metrics.recipe import Recipe, Value
 from genjax.viz.grid import save_png
 
 CONFIG = '''
@@ -409,6 +410,41 @@ def row(name, state="done", value=None, step=12, **more):
     metrics = {} if value is None else {"psnr": value, "loss": 1.0}
     return sweep_table.Row(name, state, step, {"optimizer.learning_rate": 0.1, "task.kind": "a"}, metrics,
                            **{"live": {}, "folder": Path("x") / name, **more})
+
+
+
+def test_points_measured_differently_are_not_ranked(tmp_path, capsys):
+    def point(name, value, state="done", **how):
+        recipe = Recipe(metric="frechet", network="lenet", weights="ab", n_fake=100, **how) if how else None
+        return dataclasses.replace(row(name, state), metrics={"fd_lenet": value},
+                                   recipes={"fd_lenet": recipe} if how else {})
+
+    same = [point("a", 3.0, n_real=9), point("b", 1.0, n_real=9), point("c", 0.5, state="running")]
+    assert sweep_table.incomparable(same, "fd_lenet") == "" and sweep_table.guess_mode("fd_lenet", same) == "min"
+    sweep_run.print_table(same[:2], "fd_lenet", "min")
+    assert "best fd_lenet 1" in capsys.readouterr().out
+    for other, why in ((point("d", 0.1, n_real=8), "n_real: 9 / 8"), (point("d", 0.1), "only one of them says how")):
+        rows = [*same, other]
+        line = f"Not ranked: a and d measured fd_lenet with different recipes ({why})."
+        assert sweep_table.incomparable(rows, "fd_lenet") == line
+        assert [r.point for r in sweep_table.ranked(rows, "fd_lenet", "min")] == ["c", "a", "b", "d"]
+        sweep_run.print_table(rows, "fd_lenet", "min")
+        out = capsys.readouterr().out
+        assert line in out and "best" not in out
+        page = sweep_report.write(tmp_path, rows, "fd_lenet", "min", "").read_text()
+        assert line in page and "best fd_lenet" not in page and "Sorted by" not in page
+
+
+def test_a_points_recipes_are_those_of_its_last_numbers(tmp_path):
+    folder = RunFolder(tmp_path)
+    recipe = Recipe(metric="recall", network="lenet")
+    found = record.numbers(folder, {"recall_lenet": Value(0.25, recipe), "loss": 2})
+    assert found == {"recall_lenet": 0.25, "loss": 2.0}
+    assert record.recipes(folder, {"recall_lenet": 0.25})["recall_lenet"].recipe == recipe
+    assert record.recipes(folder, {"recall_lenet": 0.5}) == record.recipes(folder, {}) == {}
+    for broken in ("{", "[]", '{"recall_lenet": {"value": 0.25}}'):
+        (tmp_path / "recipes.json").write_text(broken)
+        assert record.recipes(folder, {"recall_lenet": 0.25}) == {}
 
 
 def test_tables():
