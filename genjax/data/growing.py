@@ -192,6 +192,7 @@ class GrowingPipeline(Pipeline):
         """The plain pipeline that a stage is; threads start when it is used."""
         stage = copy.copy(self)
         stage.__class__, stage.batch_size, stage.rows = Pipeline, s.batch, _Rows(self.rows, s.images, factor)
+        stage._first = s.images
         return stage
 
     def next_change(self, step: int) -> int:

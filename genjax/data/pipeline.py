@@ -6,18 +6,19 @@ pictures. A batch may straddle two epochs; no picture is dropped or doubled. Wha
 its flip) depends on (seed, r) alone. So a process may ask for only its own rows of a batch, and the global batch
 does not depend on how many processes there are.
 
-Rows run through a Grain `MapDataset`. The permutation is ours: Grain's `shuffle` (0.2.18) finds each index by
-walking a cycle of about 2^16 steps divided by n, 1.9 ms per row for a dozen pictures.
+Rows run through a Grain `MapDataset`; a source that makes many pictures faster at once than one by one (`rows`) makes
+those of a batch before its rows are run through. The permutation is ours: Grain's `shuffle` (0.2.18) finds each index
+by walking a cycle of about 2^16 steps divided by n, 1.9 ms per row for a dozen pictures.
 """
 
 import functools
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from genjax import errors
 from genjax.data import images
+from genjax.data.prefetch import Prefetched
 from genjax.data.sources import Source, open_source
 
 _ENDLESS = 2**62  # rows of the endless sequence, as far as Grain is concerned
@@ -48,7 +49,26 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
-class Pipeline:
+class _Read(threading.local):
+    """Reads a source picture by picture; what a thread has fetched at once lies ready for it."""
+
+    def __init__(self, source: Source):
+        self.source, self.ready = source, {}
+
+    def __reduce__(self):
+        return _Read, (self.source,)
+
+    def fetch(self, indices: list[int]) -> None:
+        """Makes these pictures at once, for this thread, until it fetches others."""
+        self.ready = {}  # before the new ones are made: memory for one batch only
+        found = self.source.rows(np.asarray(indices))
+        self.ready = {i: {k: v[n] for k, v in found.items()} for n, i in enumerate(indices)}
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        return self.ready[i] if i in self.ready else self.source[i]
+
+
+class Pipeline(Prefetched):
     """Batches of pictures for training.
 
     Args:
@@ -56,7 +76,7 @@ class Pipeline:
       split: the source's split.
       batch_size: B, over all processes.
       image_size: S; each picture is centre-cropped to a square and resampled to SxS by antialiased Lanczos in its
-        own depth. 0 = as they are (then all must be of one size).
+        own depth. 0 = as they are (then all must be of one size). Scenes are drawn at the largest size wanted.
       random_crop: side of a square cut at a random place, anew for each row, before `image_size` applies; 0 = none.
       flip: mirror left-right with probability one half, anew for each row.
       channels: 1 or 3; 0 = as the source has.
@@ -76,6 +96,7 @@ class Pipeline:
     """
 
     constant = False
+    _first = 0  # the row of the endless sequence that is row 0 here
 
     def __init__(self, source: str | Source = "builtin:digits", split: str = "train", batch_size: int = 64,
                  image_size: int = 0, random_crop: int = 0, flip: bool = False, channels: int = 0,
@@ -95,32 +116,25 @@ class Pipeline:
         if channels not in (0, 1, 3):
             raise errors.UserError(f"channels={channels}: give 1 (grey), 3 (colour) or 0 (as the source)")
         if isinstance(source, str):
-            source = open_source(source, split, **_options(source, crops, data_dir, channels))
-        self.source, self.batch_size, self.seed = source, int(batch_size), int(seed)
+            source = open_source(source, split, **_options(source, crops, data_dir, channels,
+                                                            max(image_size, random_crop, center_crop)))
+        super().__init__(batch_size, prefetch)
+        self.source, self.seed = source, int(seed)
         self.image_size, self.random_crop, self.flip = int(image_size), int(random_crop), bool(flip)
         self.center_crop = int(center_crop)
-        self.channels, self.value_range, self.prefetch = channels, tuple(map(float, value_range)), int(prefetch)
+        self.channels, self.value_range = channels, tuple(map(float, value_range))
         self.labelled, self.classes = bool(labels and source.labelled), source.classes
-        rows = grain.MapDataset.source(Rows(len(source), self.seed, shuffle)).map(source.__getitem__)
+        self._order, self._read = Rows(len(source), self.seed, shuffle), _Read(source)
+        rows = grain.MapDataset.source(self._order).map(self._read)
         if self.center_crop:
             rows = rows.map(self._center)
         if self.random_crop or self.flip:
             rows = rows.seed(self.seed).random_map(self._vary)
         self.rows = rows.map(self._finish)
-        self._pool: ThreadPoolExecutor | None = None
-        self._ahead: dict[tuple, Future] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Pictures in one epoch."""
         return len(self.source)
-
-    def __getstate__(self) -> dict:
-        """Everything but the threads and what they have prepared: those are only speed."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_pool", "_ahead", "_lock")}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, _pool=None, _ahead={}, _lock=threading.Lock())
 
     @functools.cached_property
     def element_spec(self) -> dict:
@@ -161,7 +175,10 @@ class Pipeline:
         return out
 
     def _make(self, i: int, lo: int, hi: int) -> dict[str, np.ndarray]:
-        rows = [self.rows[i * self.batch_size + k] for k in range(lo, hi)]
+        numbers = range(i * self.batch_size + lo, i * self.batch_size + hi)
+        if hasattr(self.source, "rows"):
+            self._read.fetch(sorted({self._order[self._first + r] for r in numbers}))
+        rows = [self.rows[r] for r in numbers]
         shapes = {row["image"].shape for row in rows}
         if len(shapes) > 1:
             a, b = sorted(shapes)[:2]
@@ -169,35 +186,8 @@ class Pipeline:
                 f"{self.source.name} has pictures of different shapes, {a} and {b}; set image_size (or channels)")
         return {k: np.stack([row[k] for row in rows]) for k in rows[0]}
 
-    def batch(self, i: int, lo: int | None = None, hi: int | None = None) -> dict[str, np.ndarray]:
-        """Batch i, or its rows lo..hi-1 (the share of one process).
 
-        Args:
-          i: the step, 0, 1, 2, …
-          lo, hi: 0 <= lo < hi <= B; None for the whole batch.
-
-        Returns:
-          {"image": [hi-lo, S, S, C] float32 in `value_range`, "label": [hi-lo] int32}.
-        """
-        lo, hi = 0 if lo is None else lo, self.batch_size if hi is None else hi
-        if i < 0 or not 0 <= lo < hi <= self.batch_size:
-            raise ValueError(f"batch({i}, {lo}, {hi}) of a batch of {self.batch_size}")
-        if not self.prefetch:
-            return self._make(i, lo, hi)
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.prefetch, thread_name_prefix="genjax-data")
-            keys = [(i + k, lo, hi) for k in range(self.prefetch + 1)]
-            for key in [k for k in self._ahead if k[1:] == (lo, hi) and k not in keys]:
-                self._ahead.pop(key).cancel()  # the loop jumped: what was prepared is not wanted any more
-            for key in keys:
-                if key not in self._ahead:
-                    self._ahead[key] = self._pool.submit(self._make, *key)
-            now = self._ahead.pop(keys[0])
-        return now.result()
-
-
-def _options(source: str, crops: int, data_dir: str, channels: int) -> dict:
+def _options(source: str, crops: int, data_dir: str, channels: int, size: int) -> dict:
     """The source's own options among the pipeline's; one that the source would not read is an error."""
     pictures, tfds = source in ("builtin:photos", "builtin:textures"), source.startswith("tfds:")
     if crops and not pictures:
@@ -205,6 +195,8 @@ def _options(source: str, crops: int, data_dir: str, channels: int) -> dict:
     if data_dir and not tfds:
         raise errors.UserError(f"data_dir={data_dir!r} is for tfds sources; {source} does not read it")
     options = {"crops": crops} if pictures else {"data_dir": data_dir} if tfds else {}
+    if source.startswith("builtin:scenes") and size:
+        options["size"] = size
     if channels and (pictures or source.startswith("folder:")):
         options["channels"] = channels
     return options

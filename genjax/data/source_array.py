@@ -30,6 +30,9 @@ class Source(Protocol):
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
 
+    # Optional, where many pictures are made faster at once than one by one:
+    # def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]: what [i] gives, with a first axis.
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
@@ -83,6 +86,12 @@ class Part:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.source.classes
+
+    @property
+    def rows(self):
+        """`Source.rows` of the part; an AttributeError where the source has none."""
+        rows = self.source.rows
+        return lambda indices: rows(np.asarray(indices) + self.first)
 
     def __len__(self) -> int:
         return self.end - self.first

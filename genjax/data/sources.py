@@ -20,6 +20,7 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
       spec: one of
         "builtin:photos", "builtin:textures" (options crops, channels): scikit-image's pictures;
         "builtin:digits": scikit-learn's 8x8 digits;
+        "builtin:scenes/PRESET" (options size, count, seed, samples): drawn scenes, see `genjax.data.scenes`;
         "tfds:NAME[/CONFIG]" (options data_dir, download): TensorFlow Datasets, without TensorFlow;
         "folder:PATH" (option channels): picture files, subfolders as classes;
         "npz:PATH[:KEY]": arrays [N, H, W(, C)];
@@ -46,8 +47,12 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
     if found and kind != "tfds":  # which cuts splits itself, in the same notation
         return _part(open_source(spec, found[1], **options), split, found[2])
     if kind == "builtin":
+        if rest.partition("/")[0] == "scenes":
+            from genjax.data import scenes  # brings JAX along
+
+            return _call(scenes.open_scenes, spec, (rest.partition("/")[2], split), options)
         if rest not in source_builtin.NAMES:
-            raise errors.unknown("builtin data set", rest, source_builtin.NAMES)
+            raise errors.unknown("builtin data set", rest, (*source_builtin.NAMES, "scenes/PRESET"))
         if rest == "digits":
             return _call(source_builtin.digits, spec, (split,), options)
         return _call(source_builtin.pictures, spec, (rest, split), options)
