@@ -21,6 +21,13 @@ RNG = rng_lib.stream(0, "sample")
 NET = dict(resolution=8, channels=1, fmap_base=16, fmap_max=4)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def grown():
     """StyleGAN at 8 x 8 with random variables, and its snapshots at full size and in a fade."""
@@ -47,7 +54,7 @@ def seen(x):
 
 def test_pictures_are_those_of_the_samples(grown):
     task, variables, fading, small = grown
-    for v in (variables, fading, small):
+    for v in (fading, small):
         x = task.sample(v, RNG, 3)["samples"]
         assert x.shape[1] == int(v["resolution"])
         sheet = task.controls()["truncation"](v, RNG, n=3, psi=(1.0, 0.0))["truncation"]
@@ -70,7 +77,7 @@ def test_layers_of_a_small_generator_are_those_in_use(grown):
 
 
 def test_a_projection_finds_a_sample(grown, tmp_path):
-    task, variables, _, small = grown
+    task, variables, _, _ = grown
     x = task.sample(variables, RNG, 1)["samples"][0]
     save_png(tmp_path / "target.png", np.clip((x + 1) / 2, 0, 1))
     found = task.controls()["projection"](variables, RNG, image=str(tmp_path / "target.png"), steps=60)
@@ -78,7 +85,6 @@ def test_a_projection_finds_a_sample(grown, tmp_path):
     half = path.shape[2] // 2
     apart = np.square(path[:, :, :half] - path[:, :, half:]).mean((1, 2, 3))
     assert apart[-1] < 0.5 * apart[0] and found["projection"].ndim == 3
-    assert task.controls()["projection"](small, RNG, image=str(tmp_path / "target.png"), steps=1)["path"].shape[0] == 1
 
 
 def test_what_a_generator_is_fit_for(grown):
