@@ -232,6 +232,14 @@ def test_rooms_hold_their_furniture(drawn):
     assert (position[..., 0] - x)[there].min() > -1.16 and (np.abs(position[..., 1]) + y)[there].max() < 1.21
     np.testing.assert_allclose((position[..., 2] - half[..., 2]), -0.38, atol=1e-6)
     assert (np.abs(np.asarray(camera.eye)[:, 1]) < 1.2).all() and there.sum(1).min() >= 1
+    gap = np.maximum(*(np.abs(position[:, :, None, k] - position[:, None, :, k]) - v[:, :, None] - v[:, None]
+                       for k, v in ((0, x), (1, y))))
+    name = np.asarray(shapes.NAMES)[np.asarray(scene.shape)]
+    table, chair, rug = (name == n for n in ("table", "chair", "rug"))
+    tucked = table[:, :, None] & chair[:, None]  # chairs are pushed under tables, rugs lie under everything
+    fine = rug[:, :, None] | rug[:, None] | tucked | tucked.swapaxes(1, 2) | np.eye(8, dtype=bool)
+    apart = there[:, :, None] & there[:, None] & ~fine
+    assert gap[apart].min() > -0.01
 
 
 def test_objects_are_where_their_attributes_say(batch):
