@@ -28,10 +28,10 @@ def cache(tmp_path_factory):
 
 
 def start(root, run, *more):
-    """Starts `launch.py train`; the same command starts and goes on."""
+    """Starts `launch.py train`, with optimised code as users run it; the same command starts and goes on."""
     argv = ["launch.py", "train", "--config", *CONFIG, "--workdir", str(run), "--quiet", *more]
     return subprocess.Popen([sys.executable, *argv], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+                            text=True, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""})
 
 
 def wait_for(process, happened, seconds=120):
@@ -59,10 +59,11 @@ def train_rows(run):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(root, tmp_path_factory):
     """The same run left alone."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert launch.main(["train", "--config", *CONFIG, "--workdir", str(run), "--quiet", "--config.data.pause=0"]) == 0
+    code, _, err = finish(start(root, run, "--config.data.pause=0"))
+    assert code == 0, err
     return run
 
 

@@ -38,6 +38,7 @@ def quick_compilation():
 SLOW = ("reliability/faults",)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n
                                   for n in inspect.figures()])
