@@ -1,0 +1,93 @@
+"""GIRAFFE (Niemeyer and Geiger, CVPR 2021): scenes as composed feature fields, at the settings of the authors' code.
+
+    data         boxes  scale        centre x, y      turn       fov    elevation        with the authors at
+    two          2      .17          +-.7, +-.7       1          49.13  19.5             (scenes of the ray tracer)
+    cars         1      .2-.25       +-.22, +-.12     1          17     2.3 to 11.5      (scenes of the ray tracer)
+    compcars     1      .2-.25       +-.22, +-.12     1          10     0 to 9.6         64, 256
+    cats, celeba 1      .21          0                .40-.60    10     0 to 9.6         64
+    celebahq     1      .21          0                .375-.625  10     0 to 9.6         256
+    ffhq         1      .21          0                .40-.60    10     0 to 9.6         256
+    chairs       1      .5           0                1          49.13  0 to 64          64
+    church       1      .45-.55      +-.15, +-.15     1          30     0, turned bg     64, 256
+    clevr2       2      .17          +-.713, +-.713   0          49.13  19.5             256
+    clevr2345    5      .17          +-.71, +-.71     0          49.13  19.5, 2 to 5     256
+
+    python launch.py train --config fields/giraffe:small                        # two objects of the ray tracer
+    python launch.py train --config fields/giraffe:data=compcars --config.data.source=folder:comprehensive_cars/images
+    python launch.py train --config fields/giraffe:data=celeba --config.data.source=folder:img_align_celeba \\
+        --config.data.center_crop=108
+    python launch.py sample runs/giraffe --control object_rotation
+
+Without a source the scenes of the ray tracer stand in: two, cars, one, two_to_five. CLEVR's places, which the authors
+read from a file, are drawn without collisions. There is no fixed length: the authors train one to four days on one GPU
+and keep the best FID. Expected (theirs, 20k samples): 64 x 64 cats 8, celeba 6, cars 16, chairs 20, church 17; 256:
+celebahq 21, ffhq 32 (43 in a retraining), cars 26, church 30, clevr2 31.
+"""
+
+from configs.gan._base import evaluation
+from genjax.core.config import experiment, node, parse_arg
+from genjax.errors import UserError, unknown
+
+TURN, FACE = (0.0, 1.0), (0.40278, 0.59722)
+LOW = (0.41667, 0.5)  # elevations from 9.59 degrees to the horizon
+# boxes, smallest and largest scale, centre's half range (x, y) and height, turn, fov, v, scenes that stand in
+DATA = {
+    "two": (2, (0.17,) * 3, (0.17,) * 3, (0.7, 0.7), 0.17, TURN, 49.13, (1 / 3, 1 / 3), "two"),
+    "cars": (1, (0.2, 0.16, 0.16), (0.25, 0.2, 0.2), (0.22, 0.12), 0.0, TURN, 17.0, (0.40, 0.48), "cars"),
+    "compcars": (1, (0.2, 0.16, 0.16), (0.25, 0.2, 0.2), (0.22, 0.12), 0.0, TURN, 10.0, LOW, "cars"),
+    "cats": (1, (0.21,) * 3, (0.21,) * 3, (0.0, 0.0), 0.0, FACE, 10.0, LOW, "one"),
+    "celeba": (1, (0.21,) * 3, (0.21,) * 3, (0.0, 0.0), 0.0, FACE, 10.0, LOW, "one"),
+    "celebahq": (1, (0.21,) * 3, (0.21,) * 3, (0.0, 0.0), 0.0, (0.375, 0.625), 10.0, LOW, "one"),
+    "ffhq": (1, (0.21,) * 3, (0.21,) * 3, (0.0, 0.0), 0.0, FACE, 10.0, LOW, "one"),
+    "chairs": (1, (0.5,) * 3, (0.5,) * 3, (0.0, 0.0), 0.0, TURN, 49.13, (0.05, 0.5), "one"),
+    "church": (1, (0.45,) * 3, (0.55,) * 3, (0.15, 0.15), 0.0, TURN, 30.0, (0.5, 0.5), "one"),
+    "clevr2": (2, (0.17,) * 3, (0.17,) * 3, (0.713, 0.713), 0.1665, (0.0, 0.0), 49.13, (1 / 3, 1 / 3), "two"),
+    "clevr2345": (5, (0.17,) * 3, (0.17,) * 3, (0.71, 0.71), 0.1665, (0.0, 0.0), 49.13, (1 / 3, 1 / 3), "two_to_five"),
+}
+EXISTENCE = (0.0, 0.19456788, 0.24355003, 0.25269547, 0.30918661)
+
+
+def get_config(arg: str = ""):
+    """Structural arguments: data (see above), res (64, 256), small (minutes on a CPU), features (a network for Frechet
+    distances)."""
+    a = parse_arg(arg, data="two", res=64, small=False, features="")
+    if a.data not in DATA:
+        raise unknown("data", a.data, DATA)
+    if a.res < 32 or a.res & (a.res - 1):
+        raise UserError(f"res={a.res}: GIRAFFE makes pictures whose side is a power of two, at least 32")
+    boxes, small, large, (x, y), height, turn, fov, v, scenes = DATA[a.data]
+    size = 32 if a.small else a.res
+    wide = 256 if a.res >= 256 and a.data != "clevr2345" else 128
+    hidden, back, code, back_code = (64, 32, 64, 32) if a.data == "clevr2345" else (128, 64, 256, 128)
+    if a.small:
+        hidden, back, wide, code, back_code = 64, 32, 64, 64, 32
+    field = {"target": "genjax.fields.decoder.FeatureField", "features": wide}
+    return experiment(
+        task=node("genjax.fields.task.Giraffe",
+                  generator=node("genjax.fields.giraffe.Generator", size=size, samples=32 if a.small else 64,
+                                 decoder=node(**field, hidden=hidden),
+                                 background=node(**field, hidden=back, blocks=4, skips=(), downscale=12.0),
+                                 renderer=node("genjax.fields.renderer.NeuralRenderer", size=size, features=wide)),
+                  discriminator=node("genjax.fields.renderer.Discriminator", features=128 if a.small else 512),
+                  g_optimizer="@g_optimizer", d_optimizer="@d_optimizer", code=code, background_code=back_code,
+                  boxes=node("genjax.fields.boxes.BoxPrior", boxes=boxes, scale_min=small, scale_max=large,
+                             centre_min=(-x, -y, height), centre_max=(x, y, height), rotation=turn,
+                             padding=0.05 if boxes > 1 else -1.0,
+                             existence=EXISTENCE if a.data == "clevr2345" else ()),
+                  camera=node("genjax.fields.task.CameraPrior", v=v, fov=fov),
+                  background_rotation=(0.0, 0.25) if a.data == "church" else (0.0, 0.0),
+                  evaluation=evaluation(a.features, 20_000)),
+        data=node("genjax.data.pipeline.Pipeline", source=f"builtin:scenes/{scenes}", image_size=size,
+                  value_range=(0.0, 1.0), batch_size=16 if a.small else 32, flip=True),
+        g_optimizer=node("genjax.core.optim.rmsprop",
+                         learning_rate=2.5e-4 if a.res >= 256 and a.data != "clevr2345" else 5e-4),
+        d_optimizer=node("genjax.core.optim.rmsprop", learning_rate=1e-4),
+        train=node("genjax.core.experiment.TrainOptions", steps=4000 if a.small else 300_000, log_every=20,
+                   save_every=500 if a.small else 5000, preview_every=500 if a.small else 5000),
+        smoke=("data.batch_size=2", "task.preview_images=4", "task.generator.samples=4",
+               "task.generator.decoder.hidden=4", "task.generator.background.hidden=4",
+               "task.generator.decoder.features=4", "task.generator.background.features=4",
+               "task.generator.renderer.features=4", "task.generator.renderer.least=2", "task.generator.size=32",
+               "task.generator.renderer.size=32", "data.image_size=32", "task.discriminator.features=8",
+               "task.code=4", "task.background_code=4"),
+    )
