@@ -41,7 +41,9 @@ def run(fig: FigureRun) -> None:
     for name in presets:
         data = Scenes(name, columns * rows, size, tuple(MAPS), value_range=(0, 1), prefetch=0)
         batch = data.batch(0)
-        fig.picture(name, image_grid(batch["image"], columns), f"{name}: {PRESETS[name].about}")
+        fig.picture(name, image_grid(batch["image"], columns, scale=fig.by_scale(8, 1, 1)),
+                    f"{name}: {PRESETS[name].about}")
+        fig.row(name, "pixels that show an object [%]", 100 * float((batch["instance"] > 0).mean()), None)
         details.append(shown(batch, 0, data.captions(0, 0, 1)[0]))
         if fig.scale != "smoke":
             fast = Scenes(name, batch_size=32, image_size=64)
