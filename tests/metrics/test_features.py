@@ -38,8 +38,8 @@ def test_parameter_counts(name, count):
     if name == "inception":
         assert sum(leaf.size for leaf in jax.tree.leaves(template)) == 23_885_392
         assert {k: v.shape[1:] for k, v in outputs.items()} == {
-            "pool1": (73, 73, 64), "pool2": (35, 35, 192), "mixed6": (17, 17, 768), "mixed7": (8, 8, 2048),
-            "features": (2048,), "logits": (1008,)}
+            "conv3": (147, 147, 64), "pool1": (73, 73, 64), "pool2": (35, 35, 192), "mixed6": (17, 17, 768),
+            "mixed7": (8, 8, 2048), "features": (2048,), "logits": (1008,)}
 
 
 def test_lenet_from_a_file(tmp_path):
