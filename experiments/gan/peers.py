@@ -6,8 +6,8 @@
 Both sides see the same batches in the same order, and draw their samples from the same latents; samples are compared
 with all training pictures through LeNet's 84 features (its weights are downloaded unless given by path). StyleGAN2 is
 trained without augmentation and judged by the average of its generator, DCGAN by the generator and the running
-statistics of its normalisation. Distances of several seeds are averaged: between seeds they differ by ten percent or
-more. PyTorch is optional (pip install -r requirements-compare.txt); at smoke scale its column is left out without it.
+statistics of its normalisation. Where there are several seeds, distances are averaged. PyTorch is optional (pip install
+-r requirements-compare.txt); at smoke scale its column is left out without it.
 """
 
 import dataclasses
@@ -102,9 +102,12 @@ def ours(result: Result, z: np.ndarray) -> Side:
 
 
 def theirs(fig: FigureRun, pair: Pair, seed: int, result: Result, z: np.ndarray) -> Side:
-    """PyTorch's side on the batches of `result`, judged at the steps at which that was; kept under workdir/torch."""
+    """PyTorch's side on the batches of `result`, judged at the steps at which that was.
+
+    What it came to is kept under workdir/torch, at every judgement the training itself: an interrupted call goes on.
+    """
     stem = fig.workdir / "torch" / f"{pair.name}_seed{seed}"
-    kept, pictures = stem.with_suffix(".json"), stem.with_suffix(".npz")
+    kept, pictures, going = (stem.with_suffix(s) for s in (".json", ".npz", ".pt"))
     if kept.exists() and pictures.exists():
         found = json.loads(kept.read_text())
         with np.load(pictures) as file:
@@ -116,7 +119,11 @@ def theirs(fig: FigureRun, pair: Pair, seed: int, result: Result, z: np.ndarray)
     low, high = task.value_range
     torch.manual_seed(seed)
     module = importlib.import_module(f"experiments.bench.{pair.peer}")
-    training = module.Training(**pair.settings(result.folder.config()))
+    if going.exists():
+        training, rng, first, curve, before = torch.load(going, weights_only=False)  # this figure's own file
+        torch.set_rng_state(rng)
+    else:
+        training, first, curve, before = module.Training(**pair.settings(result.folder.config())), 0, {}, 0.0
 
     def images(z):
         return training.samples(torch.from_numpy(np.array(z))).permute(0, 2, 3, 1).numpy()
@@ -130,20 +137,23 @@ def theirs(fig: FigureRun, pair: Pair, seed: int, result: Result, z: np.ndarray)
         return task.evaluation(draw, rng_lib.stream(seed, "eval"), data, (), task.value_range)[KEY]
 
     steps, every = (result.experiment.steps(k) for k in ("steps", "eval_every"))
-    log.info("%s, seed %d, by PyTorch: %d steps", pair.name, seed, steps)
-    curve, began = {}, time.monotonic()
-    for i in range(steps):
-        if every and i and i % every == 0:
+    log.info("%s, seed %d, by PyTorch: steps %d to %d", pair.name, seed, first, steps)
+    began = time.monotonic()
+    for i in range(first, steps):
+        if every and i > first and i % every == 0:
             curve[i] = float(judge())
+            with replacing(going) as temporary:
+                torch.save((training, torch.get_rng_state(), i, curve, before + time.monotonic() - began), temporary)
         batch = torch.from_numpy(data.batch(i)["image"]).permute(0, 3, 1, 2)  # NHWC in memory: channels-last
         training.step(batch)
-    value, seconds = judge(), time.monotonic() - began
+    value, seconds = judge(), before + time.monotonic() - began
     curve[steps] = float(value)
     samples = (np.clip(images(z), low, high) - low) / (high - low)
     with replacing(pictures) as temporary:
         np.savez(temporary, samples=samples)
     write_file(kept, json.dumps({"value": float(value), "recipe": json.loads(value.recipe.json()), "curve": curve,
                                  "seconds": seconds}, indent=2) + "\n")
+    going.unlink(missing_ok=True)
     return Side(value, curve, samples, seconds)
 
 
@@ -210,7 +220,7 @@ def _compare(fig: FigureRun, pair: Pair, changes: list[str], installed: bool) ->
     images = result.experiment.steps("steps") * result.experiment.data.batch_size
     found = {name: side for name, side in sides.items() if side}
     for name, side in found.items():
-        for seed, s in enumerate(side):
+        for seed, s in zip(pair.seeds, side, strict=False):
             fig.row(f"{pair.name}, {name}, seed {seed}", "Frechet distance (lenet)", float(s.value), None)
         fig.row(f"{pair.name}, {name}", f"seconds for {images:,} images, compiling and evaluations included",
                 float(np.mean([s.seconds for s in side])), None)
@@ -223,8 +233,8 @@ def _compare(fig: FigureRun, pair: Pair, changes: list[str], installed: bool) ->
     fig.note(f"{pair.name}: {images:,} images; {sides['genjax'][0].value.recipe}.")
     batch = result.experiment.data.batch_size
     fig.picture(f"{pair.name.lower()}_distance", curves(
-        {f"{name}, seed {i}": tuple(np.array(sorted(s.curve.items())).T * [[batch / 1000], [1]])
-         for name, side in found.items() for i, s in enumerate(side)},
+        {f"{name}, seed {seed}": tuple(np.array(sorted(s.curve.items())).T * [[batch / 1000], [1]])
+         for name, side in found.items() for seed, s in zip(pair.seeds, side, strict=False)},
         xlabel="thousands of images", ylabel="Frechet distance (lenet)", logy=True, markers=True),
         f"{pair.name}: distance from the training set")
     fig.picture(f"{pair.name.lower()}_samples", sheet(
