@@ -35,8 +35,8 @@ class Bench:
           ours: does the work once; returned arrays are waited for.
           peer: the same work by the peer, waiting for its own device; None when it is not installed.
           peer_name: name and version of the peer.
-          unit: "ms" per call, or anything ending in "/s" (then `items` per second, more is better).
-          items: how many items one call makes.
+          unit: "ms" per item, or anything ending in "/s" (items per second, more is better).
+          items: how many items (steps, pictures) one call makes.
 
         Returns:
           The row: `{case, unit, genjax, peer, peer_name, ratio, device}`; the ratio, above 1 where genjax is faster,
@@ -53,7 +53,7 @@ class Bench:
                 jax.block_until_ready(call())
                 times[name].append(time.perf_counter() - began)
         seconds = {k: statistics.median(v) for k, v in times.items()}
-        value = (lambda s: items / s) if unit.endswith("/s") else (lambda s: 1000 * s)
+        value = (lambda s: items / s) if unit.endswith("/s") else (lambda s: 1000 * s / items)
         row = {"case": case, "unit": unit, "genjax": value(seconds["genjax"]),
                "peer": value(seconds["peer"]) if peer is not None else None, "peer_name": peer_name,
                "ratio": statistics.median(p / o for p, o in zip(times["peer"], times["genjax"], strict=True))

@@ -1,12 +1,14 @@
 """`gan/peers` and figures' structural arguments: the PyTorch networks are genjax's, and mistakes are one line."""
 
 import importlib.util
+import json
 
 import flax
 import jax
 import numpy as np
 import pytest
 
+import launch
 from experiments.gan import peers
 from genjax.core import config, figure, inspect
 from genjax.core.experiment import Programs
@@ -111,3 +113,12 @@ def test_what_is_missing_is_told_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert "gan/peers:data=idx:FOLDER" in refused()
     assert "none.npz" in refused(f":data=builtin:digits,weights={tmp_path}/none.npz")
+
+
+@pytest.mark.slow
+def test_bench_gan(tmp_path):
+    """Every row of `bench gan`, with its peer where PyTorch is installed."""
+    assert launch.main(["bench", "gan", "--smoke", "--repeats", "1", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [r["case"].split()[0] for r in rows] == ["DCGAN", "StyleGAN2"] and all(r["genjax"] > 0 for r in rows)
+    assert all((r["peer"] is not None) == (importlib.util.find_spec("torch") is not None) for r in rows)
