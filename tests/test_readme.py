@@ -68,8 +68,8 @@ def test_figures_exist():
 def test_opening_commands_are_the_ones_ci_runs():
     first, second = (b.strip() for b in BLOCKS[:2])
     assert first.endswith(".venv/bin/python launch.py reproduce dip/restoration")
-    assert second.endswith(".venv/bin/python -m pytest -n 2 --dist loadfile")
-    assert "python -m pytest -n 2 --dist loadfile --durations" in (ROOT / ".ci" / "run").read_text()
+    assert second.endswith(".venv/bin/python -m pytest -n 2 --dist loadgroup")
+    assert "python -m pytest -n 2 --dist loadgroup --durations" in (ROOT / ".ci" / "run").read_text()
     for block in (first, second):
         assert block.startswith("python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && ")
 
