@@ -61,8 +61,8 @@ def run(fig: FigureRun) -> None:
         fig.row("no augmentation - ADA", "r_t, mean of the last quarter", late["no augmentation"] - late["ADA"], 0.0,
                 relation="at_least", source="figure 6: without it the discriminator overfits")
     if fig.scale == "small":
-        fig.note("One seed, and R1 chosen weak enough that the discriminator overfits. What is shown is r_t and p: after so"
-                 " few images the samples of both runs fall into few shapes, and ADA's are not better.")
+        fig.note("One seed, and R1 chosen weak enough that the discriminator overfits. Shown are r_t and p: after"
+                 " so few images the samples of both runs fall into few shapes, and ADA's are not better.")
     fig.picture("signs", curves(sign, xlabel="thousands of images", ylabel="r_t", levels={"target": target},
                                 ylim=(-1, 1)), f"r_t, averaged over {WINDOW} images")
     fig.picture("strength", curves(strength, xlabel="thousands of images", ylabel="p", ylim=(0, None)),
