@@ -15,6 +15,8 @@ def stepper(spec: str, items: Mapping[str, Any], count: int = 1) -> Callable[[],
     """A function that makes `count` steps of a config with overrides `items`, on its first batch or batches, and waits;
     the state lives in a cell, donated every call."""
     programs = Programs(config_lib.build(config_lib.load(spec, [f"{k}={v}" for k, v in items.items()])))
+    if count > programs.calls:
+        raise ValueError(f"{count} steps of a program of {programs.calls}: set train.steps_per_call")
     cell = [programs.init()]
     batch = programs.put(0, count)
 

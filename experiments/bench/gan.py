@@ -33,9 +33,9 @@ def _stylegan2(bench: Bench) -> None:
     on_cpu = jax.devices()[0].platform == "cpu"
     batch, res, base, widest, latent = (4, 8, 64, 8, 8) if bench.smoke else (8, 64, 4096, 128, 512) if on_cpu else (
         32, 64, 16384, 512, 512)
-    items = {"data.batch_size": batch, "task.latent_dim": latent, "task.generator.z_dim": latent,
-             "task.generator.w_dim": latent, "task.discriminator.mbstd_group": 4, "g_optimizer.learning_rate": 0.0025,
-             "d_optimizer.learning_rate": 0.0025, "task.r1_gamma": 1.0}
+    items = {"data.batch_size": batch, "train.steps_per_call": PERIOD, "task.latent_dim": latent,
+             "task.generator.z_dim": latent, "task.generator.w_dim": latent, "task.discriminator.mbstd_group": 4,
+             "g_optimizer.learning_rate": 0.0025, "d_optimizer.learning_rate": 0.0025, "task.r1_gamma": 1.0}
     for net in ("generator", "discriminator"):
         items |= {f"task.{net}.channel_base": base, f"task.{net}.channel_max": widest}
     bench.compare(f"StyleGAN2 step {res}x{res}, batch {batch}, {base // res} to {widest} maps, float32",
