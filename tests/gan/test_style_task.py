@@ -13,6 +13,7 @@ from genjax.errors import UserError
 from genjax.gan.augment import Pipe
 from genjax.gan.style_task import StyleAdversarial, finite
 from genjax.gan.stylegan2 import Discriminator, Generator
+from genjax.losses import adversarial as losses
 
 SPEC = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
 SMALL = {"resolution": 8, "channels": 1, "channel_base": 32, "channel_max": 4}
@@ -124,10 +125,17 @@ def test_presets_are_the_authors():
     assert presets.auto(1024, 8)[2:6] == (32, 4, 1.0, 0.002)
     c = config_lib.load("gan/stylegan2:cfg=paper256")
     assert (c.data.batch_size, c.task.r1_gamma, c.task.ema_kimg, c.train.steps) == (64, 1.0, 20.0, "25000k images")
+    assert c.task.augment.margin == 1
     assert c.g_optimizer.every == "@pl_every" and c.pl_every == 4 and c.task.reg_every == "@r1_every"
     cifar = config_lib.load("gan/stylegan2:cfg=cifar,cond")
     assert cifar.task.pl_weight == cifar.task.mixing == 0 and cifar.task.discriminator.architecture == "orig"
     assert cifar.task.generator.classes == 10 and cifar.task.ema_rampup == 0.05
+    # Lazy Adam of both networks, though CIFAR has no path lengths.
+    every = {k: cifar[k] for k in ("r1_every", "pl_every")}
+    g, d = (losses.lazy_adam(o.learning_rate, 0.0, 0.99, every[o.every[1:]])
+            for o in (cifar.g_optimizer, cifar.d_optimizer))
+    assert np.allclose(g[::2], (0.002, 0.9919919678), atol=1e-9)
+    assert np.allclose(d[::2], (0.0025 * 16 / 17, 0.9905854573), atol=1e-9)
 
 
 @pytest.mark.parametrize("spec,want", [("cfg=paper256", (24_767_458, 24_001_089)),
@@ -141,3 +149,19 @@ def test_parameters_of_the_presets(spec, want):
     g = jax.eval_shape(lambda: t.generator.init(key, jnp.zeros((2, 512)), labels, noise="const"))
     d = jax.eval_shape(lambda: t.discriminator.init(key, jnp.zeros((2, r, r, 3)), labels))
     assert tuple(sum(np.prod(x.shape) for x in jax.tree.leaves(v["params"])) for v in (g, d)) == want
+
+
+def test_16_bit_presets_compute_so_and_limit_their_results():
+    t = config_lib.build(config_lib.load("gan/stylegan2:cfg=cifar,aug=none,bf16")).task
+    plain = config_lib.build(config_lib.load("gan/stylegan2:cfg=cifar,aug=none")).task
+    key, x = jax.random.key(0), jnp.zeros((2, 32, 32, 3))
+
+    def programs(t):
+        g = jax.eval_shape(lambda: t.generator.init(key, jnp.zeros((2, 512)), noise="const"))
+        d = jax.eval_shape(lambda: t.discriminator.init(key, x))
+        return (str(jax.make_jaxpr(lambda v: t.generator.apply(v, jnp.zeros((2, 512)), noise="const"))(g)),
+                str(jax.make_jaxpr(lambda v: t.discriminator.apply(v, x))(d)))
+
+    for low, full in zip(programs(t), programs(plain), strict=True):
+        assert "bf16" in low and "256.0" in low
+        assert "bf16" not in full and "256.0" not in full
