@@ -44,6 +44,7 @@ PUBLISHED = {"fid": "frechet", "kid": "kernel", "is": "inception_score"}  # name
 CHOICES = 2**32 - 1  # folded into the key for what is not a sample: no image has this number
 PATHS = tuple(f"ppl_{space}{sampling}" for space in "zw" for sampling in ("full", "end"))  # see `Evaluation`
 SIFID_LAYER = "conv3"
+UNBIASED = "logits_unbiased"  # what a network has for the Inception score, if its published form is without a bias
 LONG = 2000  # images from which progress is shown
 
 
@@ -119,7 +120,10 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
     watched = {"ms_ssim": settings.ssim_images, "sifid": settings.sifid_images}
     if set(watched) & set(names):
         drawn = _watched(drawn, shown, max(watched[name] for name in names if name in watched))
-    keep = tuple(sorted({k for m in names for k in NEEDS[m][0]}))
+    keep = {k for m in names for k in NEEDS[m][0]}
+    if UNBIASED in getattr(network, "layers", ()):
+        keep = {UNBIASED if k == "logits" else k for k in keep}
+    keep = tuple(sorted(keep))
     if set(names) <= set(watched):  # no features: only the images
         found = None
         for _ in drawn:
@@ -212,7 +216,9 @@ def _measure(names, reference, found, shown, key, s) -> dict[str, tuple[float, f
         mean, std = kernel_distance(reference.features, found.features, jax.random.fold_in(key, 0), s.subsets, size)
         out["kernel"] = 1e3 * mean, 1e3 * std, {"subsets": s.subsets, "subset_size": size}
     if "inception_score" in names:
-        out["inception_score"] = *inception_score(found.logits, s.splits), {"splits": s.splits}
+        plain = found.logits_unbiased is None
+        score = inception_score(found.logits if plain else found.logits_unbiased, s.splits)
+        out["inception_score"] = *score, {"splits": s.splits, "logits": "with bias" if plain else "without bias"}
     for pair, k in ((("precision", "recall"), s.k), (("density", "coverage"), s.k_density)):
         if wanted := [m for m in pair if m in names]:
             four = manifold_metrics(reference.features, found.features, k)

@@ -44,7 +44,8 @@ class FeatureNetwork(Protocol):
     resize: str
 
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        """uint8 [N,H,W,C] -> {"features": [N,d] float32, "logits": [N,k] where it classifies}."""
+        """uint8 [N,H,W,C] -> {"features": [N,d] float32, "logits": [N,k] where it classifies, "logits_unbiased" where
+        its attribute `layers` has it}."""
 
 
 # ---------------------------------------------------------------- images
@@ -257,7 +258,7 @@ class Collected:
     Attributes:
       moments: of the features.
       features: [N,d] float32, or None when not kept.
-      logits: [N,k] float32, or None.
+      logits: [N,k] float32, or None; logits_unbiased: the same without the classifier's bias.
       pixels: sha256 over all images in order, the beginning: which images these were.
     """
 
@@ -265,6 +266,7 @@ class Collected:
     features: np.ndarray | None = None
     logits: np.ndarray | None = None
     pixels: str = ""
+    logits_unbiased: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -280,7 +282,7 @@ def collect(network: FeatureNetwork, batches: Iterable[np.ndarray], n: int, batc
       batches: uint8 [any,H,W,C], all of one H, W, C; they are cut anew, so their sizes do not matter.
       n: images to take.
       batch: images per device and call.
-      keep: what to keep of every image: "features", "logits", both or none. Moments always are.
+      keep: what to keep of every image, of "features", "logits" and "logits_unbiased". Moments always are.
       desc: a name for progress lines; "" for none.
 
     Returns:
@@ -319,7 +321,7 @@ def collect(network: FeatureNetwork, batches: Iterable[np.ndarray], n: int, batc
             progress.close()
     digest.update(str(images.shape[1:]).encode())
     arrays = {k: np.concatenate(v) for k, v in kept.items()}
-    return Collected(moments, arrays.get("features"), arrays.get("logits"), digest.hexdigest()[:16])
+    return Collected(moments, pixels=digest.hexdigest()[:16], **arrays)
 
 
 def _blocks(batches, n, size):

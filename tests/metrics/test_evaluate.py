@@ -150,3 +150,22 @@ def test_reals_of_a_pipeline_are_the_plain_images():
     assert part.name == "npz:b.npz test" and Reals(source, image_size=8).name == "npz:b.npz train, 8 pixels"
     assert next(Reals(source, image_size=8).batches()).shape == (20, 8, 8, 1)
     assert part.probe() == Reals(source, n=7).probe() != Reals(source, n=8).probe()
+
+
+class Biased(Tiny):
+    """With a classifier's bias that is not to count."""
+
+    layers = ("logits_unbiased",)
+
+    def __call__(self, images):
+        found = super().__call__(images)
+        return {**found, "logits": found["logits"] + jnp.arange(4.0) * 9, "logits_unbiased": found["logits"]}
+
+
+def test_the_inception_score_is_of_logits_without_bias(tmp_path):
+    """openai/improved-gan multiplies pool_3 by the weights alone; so do NVlabs' and torch-fidelity's."""
+    plain, biased = (measured(None, tmp_path, ("inception_score",), n)["cs_tiny"] for n in (Tiny(), Biased()))
+    assert float(biased) == pytest.approx(float(plain), rel=1e-6) and float(plain) > 1.01
+    assert dict(biased.recipe.parameters)["logits"] == "without bias"
+    with pytest.raises(UserError, match="logits: with bias / without bias"):
+        plain - biased

@@ -39,7 +39,7 @@ def test_parameter_counts(name, count):
         assert sum(leaf.size for leaf in jax.tree.leaves(template)) == 23_885_392
         assert {k: v.shape[1:] for k, v in outputs.items()} == {
             "conv3": (147, 147, 64), "pool1": (73, 73, 64), "pool2": (35, 35, 192), "mixed6": (17, 17, 768),
-            "mixed7": (8, 8, 2048), "features": (2048,), "logits": (1008,)}
+            "mixed7": (8, 8, 2048), "features": (2048,), "logits": (1008,), "logits_unbiased": (1008,)}
 
 
 def test_lenet_from_a_file(tmp_path):
@@ -121,10 +121,19 @@ def test_inception_stem_and_names():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+def test_dense_without_its_bias():
+    x, p = jnp.ones((1, 2)), {"kernel": jnp.array([[1.0], [2.0]]), "bias": jnp.array([5.0])}
+    assert [float(layers.Dense(1).apply({"params": p}, x, biased)[0, 0]) for biased in (True, False)] == [8, 3]
+
+
 @pytest.mark.slow
 def test_inception_whole():
     """It runs from end to end, and every picture has features of its own."""
-    got = features.random("inception", 0)(pictures(2, 64, 64, 3))
+    net = features.random("inception", 0)
+    got = net(pictures(2, 64, 64, 3))
+    bias = np.asarray(net.variables["params"]["fc"]["bias"])
+    np.testing.assert_allclose(got["logits"] - got["logits_unbiased"], np.stack([bias] * 2), atol=1e-4)
+    assert np.abs(bias).max() > 0.1
     assert got["features"].shape == (2, 2048) and got["logits"].shape == (2, 1008)
     assert bool(jnp.isfinite(got["features"]).all()) and float(got["features"].std(0).max()) > 0
 

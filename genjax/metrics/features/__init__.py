@@ -79,7 +79,8 @@ class FeatureNetwork:
           layers: names of further layers to return, see `layers`.
 
         Returns:
-          {"features": [N,d] float32, "logits": [N,k] float32, and each of `layers`}.
+          {"features": [N,d] float32, "logits": [N,k] float32, for inception "logits_unbiased" too (see there), and each
+          of `layers`}.
 
         Raises:
           UserError: another dtype or shape, or an unknown layer.
@@ -110,7 +111,8 @@ def _apply(variables, images, name, how, dtype, layers):
     # "highest": a GPU would otherwise multiply in TF32, and features would depend on the device.
     with jax.default_matmul_precision("highest"):
         taps = arch.module.apply(variables, arch.prepare(images, how).astype(dtype))
-    return {k: taps[k].astype(jnp.float32) for k in ("features", "logits", *layers)}
+    always = ("features", "logits", *(["logits_unbiased"] if "logits_unbiased" in taps else ()))
+    return {k: taps[k].astype(jnp.float32) for k in (*always, *layers)}
 
 
 def _architecture(name: str, resize: str | None) -> tuple[Architecture, Resize]:

@@ -124,10 +124,11 @@ class _E(nn.Module):
 
 class InceptionV3(nn.Module):
     """x[N,299,299,3] in [-1,1] -> {"conv3" 64 channels, "pool1" 64, "pool2" 192, "mixed6" 768, "mixed7" 2048, features,
-    logits}.
+    logits, logits_unbiased}.
 
-    "features" [N,2048] is the mean of "mixed7" over the picture (TensorFlow's pool_3); the others are feature maps.
-    Any size from 75 pixels works.
+    "features" [N,2048] is the mean of "mixed7" over the picture (TensorFlow's pool_3), the logits are [N,1008]; the
+    others are feature maps. Any size from 75 pixels works. "logits_unbiased" are the classifier's without its bias: the
+    published Inception score is of those, since its authors' code multiplies pool_3 by the weights alone.
     """
 
     @nn.compact
@@ -150,7 +151,8 @@ class InceptionV3(nn.Module):
         x = _E(False, name="Mixed_7b")(x)
         taps["mixed7"] = x = _E(True, name="Mixed_7c")(x)
         taps["features"] = x = x.mean((1, 2))
-        taps["logits"] = Dense(1008, name="fc")(x)
+        classify = Dense(1008, name="fc")
+        taps["logits"], taps["logits_unbiased"] = classify(x), classify(x, biased=False)
         return taps
 
 

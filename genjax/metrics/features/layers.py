@@ -48,10 +48,12 @@ class Dense(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, biased: bool = True) -> jax.Array:
+        """`biased=False`: x @ kernel alone."""
         w = self.param("kernel", nn.initializers.he_normal(), (x.shape[-1], self.features))
         b = self.param("bias", nn.initializers.zeros, (self.features,))
-        return x @ w.astype(x.dtype) + b.astype(x.dtype)
+        y = x @ w.astype(x.dtype)
+        return y + b.astype(x.dtype) if biased else y
 
 
 class FixedNorm(nn.Module):
