@@ -162,10 +162,16 @@ class Biased(Tiny):
         return {**found, "logits": found["logits"] + jnp.arange(4.0) * 9, "logits_unbiased": found["logits"]}
 
 
+class BiasedAlone(Biased):
+    layers = ()
+
+
 def test_the_inception_score_is_of_logits_without_bias(tmp_path):
     """openai/improved-gan multiplies pool_3 by the weights alone; so do NVlabs' and torch-fidelity's."""
     plain, biased = (measured(None, tmp_path, ("inception_score",), n)["cs_tiny"] for n in (Tiny(), Biased()))
-    assert float(biased) == pytest.approx(float(plain), rel=1e-6) and float(plain) > 1.01
+    assert float(biased) == pytest.approx(float(plain), rel=1e-7) and float(plain) > 1.0001
+    with_bias = float(measured(None, tmp_path, ("inception_score",), BiasedAlone())["cs_tiny"])
+    assert with_bias < 1.00001, "the bias would have been seen"
     assert dict(biased.recipe.parameters)["logits"] == "without bias"
     with pytest.raises(UserError, match="logits: with bias / without bias"):
         plain - biased
