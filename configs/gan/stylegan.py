@@ -2,11 +2,12 @@
 
 Settings of the authors' code for FFHQ: from 8 x 8 to 1024 x 1024, 600 + 600 thousand images per resolution, 25 million
 in all, Adam 1e-3 (up to 3e-3) with beta1 0 and beta2 .99. Loss: non-saturating with R1 gamma 10, the paper's for FFHQ
-from B on; A, and loss=wgan (CelebA-HQ), is WGAN-GP with learning rates of at most 2e-3.
+from B on; A, and loss=wgan (CelebA-HQ), is WGAN-GP with learning rates of at most 2e-3. The authors mirrored faces.
 
     python launch.py train --config configs/gan/stylegan.py:small
-    python launch.py train --config gan/stylegan --config.data.source=folder:/data/ffhq
-    python launch.py train --config gan/stylegan:table=e,res=256,gpus=4 --config.data.source=folder:/data/ffhq
+    python launch.py train --config gan/stylegan --config.data.source=folder:/data/ffhq --config.data.flip=True
+    python launch.py train --config gan/stylegan:table=e,res=256,gpus=4 --config.data.source=folder:/data/ffhq \\
+        --config.data.flip=True
 
 Expected: FFHQ 1024, F: FID 4.42, perceptual path length in w (full) 233.3 (the authors' figures; not run here). small:
 digits at 16 x 16 after 64 thousand images; Frechet distance (lenet, 1500 samples) 8.8, recall .44.
@@ -27,9 +28,10 @@ LOSSES = {"logistic": dict(loss="non_saturating", r1_gamma=10.0),
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: table (a to f), loss (logistic, wgan), res, channels, gpus (1, 2, 4, 8), labels, small,
-    features (a network for Frechet distances)."""
-    a = parse_arg(arg, table="f", loss="", res=0, channels=0, gpus=8, labels=False, small=False, features="")
+    """Structural arguments: table (a to f), loss (logistic, wgan), res, channels, gpus (1, 2, 4, 8), labels, classes,
+    small, features (a network for Frechet distances)."""
+    a = parse_arg(arg, table="f", loss="", res=0, channels=0, gpus=8, labels=False, classes=10, small=False,
+                  features="")
     if a.table not in ("a", *TABLE):
         raise unknown("row of table 1", a.table, ("a", *TABLE))
     loss = a.loss or ("wgan" if a.table == "a" else "logistic")
@@ -43,7 +45,7 @@ def get_config(arg: str = ""):
     batches = [64, 32, 16] if a.small else [max(4 * a.gpus, min(2048 // r, 128 * a.gpus, 512)) for r in sides]
     fastest = 2.0 if loss == "wgan" else 3.0
     rates = [fastest] if a.small else [min(RATES.get(r, 1.0), fastest) for r in sides]
-    net = {"resolution": res, "channels": channels, "classes": 10 if a.labels else 0,
+    net = {"resolution": res, "channels": channels, "classes": a.classes if a.labels else 0,
            **({"fmap_base": 256, "fmap_max": 64} if a.small else {})}
     z_dim = 64 if a.small else 512
     if a.table == "a":
@@ -64,8 +66,7 @@ def get_config(arg: str = ""):
                   conditional=a.labels, class_weight=1.0 if a.labels and a.table == "a" else 0.0,
                   truncation=0.7 if a.table in "cdef" else 1.0, evaluation=evaluation(a.features)),
         data=node("genjax.data.growing.GrowingPipeline", schedule="@schedule", channels=channels,
-                  source="builtin:digits" if a.small or a.labels else "builtin:photos",
-                  flip=not a.small and not a.labels),
+                  source="builtin:digits" if a.small or a.labels else "builtin:photos"),
         optimizer=node("genjax.core.optim.adam", learning_rate=1e-3, b1=0.0, b2=0.99),
         train=node("genjax.core.experiment.TrainOptions", steps="64k images" if a.small else "25000k images",
                    log_every=10, save_every=1000, preview_every=500),

@@ -9,6 +9,7 @@ alpha=alpha)`.
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -39,9 +40,9 @@ class _Grown:
         return self.net.apply(*args, **kwargs, **self.call)
 
 
-def _scaled(optimizer: optax.GradientTransformation, rate: float) -> optax.GradientTransformation:
+def _scaled(optimizer: optax.GradientTransformation, rate: jax.Array | float) -> optax.GradientTransformation:
     """The optimiser with its updates, so its learning rate, times `rate`; the state stays the same."""
-    if rate == 1:
+    if isinstance(rate, float | int) and rate == 1:
         return optimizer
 
     def update(grads, state, params=None):
@@ -65,6 +66,8 @@ class Growing(Adversarial):
     Attributes:
       schedule: when what changes; the data's own, "@schedule".
       half_life_kimg: of the generator's average, in thousands of images, in the place of `ema_decay` per step; 0: that.
+      rampup_kimg: thousands of images in which the learning rates grow, by exp(-5 (1 - t)^2) as t goes from 0 to 1; 0:
+        none.
       gp_target: the gradient norm WGAN-GP asks for; 750 in Progressive GAN's CIFAR-10.
       class_weight: of the classification loss of both networks (AC-GAN; the discriminator's head must be "acgan").
       reset_optimizers: start them afresh, see above.
@@ -73,6 +76,7 @@ class Growing(Adversarial):
 
     schedule: GrowthSchedule
     half_life_kimg: float = 0.0
+    rampup_kimg: float = 0.0
     gp_target: float = 1.0
     class_weight: float = 0.0
     reset_optimizers: bool = True
@@ -81,7 +85,7 @@ class Growing(Adversarial):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, half_life_kimg=0, class_weight=0, truncation_layers=0)
+        at_least(self, half_life_kimg=0, rampup_kimg=0, class_weight=0, truncation_layers=0)
         if self.gp_target <= 0:
             raise UserError(f"gp_target must be positive, got {self.gp_target}")
         if self.share_latents or self.g_steps != 1:
@@ -121,13 +125,16 @@ class Growing(Adversarial):
         raise UserError(f"pictures of {size} pixels are no stage of the schedule; config.data must be a"
                         ' genjax.data.growing.GrowingPipeline with schedule="@schedule"')
 
-    def _at(self, size: int, alpha: Any) -> "Growing":
-        """This task at one resolution and fade."""
+    def _at(self, size: int, alpha: Any, kimg: jax.Array | float = math.inf) -> "Growing":
+        """This task at one resolution and fade, after so many thousands of images."""
         stage = self._stage(size)
+        rate = stage.rate
+        if self.rampup_kimg:
+            rate = rate * jnp.exp(-5 * jnp.square(1 - jnp.clip(kimg / self.rampup_kimg, 0, 1)))
         return dataclasses.replace(
             self, generator=_Grown(self.generator, {"size": size, "alpha": alpha}),
             discriminator=_Grown(self.discriminator, {"alpha": alpha}),
-            g_optimizer=_scaled(self.g_optimizer, stage.rate), d_optimizer=_scaled(self.d_optimizer, stage.rate),
+            g_optimizer=_scaled(self.g_optimizer, rate), d_optimizer=_scaled(self.d_optimizer, rate),
             ema_decay=self._decay(stage.batch))
 
     def _decay(self, batch: int) -> float:
@@ -144,13 +151,13 @@ class Growing(Adversarial):
         """As `Adversarial`, at the batch's resolution; metrics `lod` and `kimg` say where the schedule is."""
         x = batch["image"]
         _, alpha, lod = self.growth(state.step)
-        now = self._at(x.shape[1], alpha)
+        stage = self._stage(x.shape[1])
+        seen = stage.images / 1000 + (state.step - stage.first).astype(jnp.float32) * (stage.batch / 1000)
+        now = self._at(x.shape[1], alpha, seen)
         if x.shape[1] > self.schedule.start:
             batch = {**batch, "image": fade_images(x, alpha)}
         if self.reset_optimizers and self.schedule.resets():
             state = state.replace(opt_state=self._fresh(state))
-        stage = self._stage(x.shape[1])
-        seen = stage.images / 1000 + (state.step - stage.first).astype(jnp.float32) * (stage.batch / 1000)
         state, metrics = super(Growing, now).step(state, batch, rng)
         return state, {**metrics, "lod": lod, "kimg": seen}
 

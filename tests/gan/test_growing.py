@@ -141,6 +141,25 @@ def test_a_stage_has_its_rate_and_average():
         t._at(16, 1.0)
 
 
+def test_learning_rates_grow_at_the_start():
+    t = task(GrowthSchedule(resolution=8, batch_sizes=(64, 32), rates=(2.0,)), rampup_kimg=40.0)
+    g = {"x": jnp.ones(3)}
+    want, _ = t.g_optimizer.update(g, t.g_optimizer.init(g))
+    for kimg, share in ((0.0, np.exp(-5)), (20.0, np.exp(-1.25)), (40.0, 1.0), (900.0, 1.0)):
+        now = t._at(8, 1.0, jnp.float32(kimg)).g_optimizer
+        assert np.allclose(now.update(g, now.init(g))[0]["x"], 2 * share * want["x"])
+
+
+def test_presets_are_the_authors():
+    configs = {p: config_lib.load(f"gan/progressive:preset={p},labels,classes=7") for p in ("v1", "v2", "cifar10")}
+    found = {p: (c.task.discriminator.mbstd_group, c.task.rampup_kimg, c.data.flip) for p, c in configs.items()}
+    assert found == {"v1": (16, 40.0, False), "v2": (4, 0.0, False), "cifar10": (16, 0.0, False)}
+    assert configs["cifar10"].schedule.batch_sizes == (16, 16, 16, 16), "the deviation is over the whole batch"
+    styled = config_lib.load("gan/stylegan:labels,classes=7")
+    assert all(c.task[n].classes == 7 for c in (*configs.values(), styled) for n in ("generator", "discriminator"))
+    assert not styled.data.flip
+
+
 def test_bad_tasks_are_one_line():
     with pytest.raises(UserError, match="give one res"):
         task(generator=Generator(16))
