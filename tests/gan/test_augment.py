@@ -1,5 +1,7 @@
 """Augmentations: each execution against a slow sum in numpy, matrices against what they mean, chances, derivatives."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +178,121 @@ def test_cutout():
     want[0:4, 2:6] = 0
     np.testing.assert_array_equal(got[0, ..., 0], want)
     np.testing.assert_array_equal(got[1], x[1])
+
+
+# ---------------------------------------------------------------- order and size of the draws
+
+
+class Scripted(augment._Chances):
+    """Every transformation is applied, with these numbers in the order of the requests; keeps the chances asked for."""
+
+    def __init__(self, p, **numbers):
+        super().__init__(jax.random.key(0), p, 1)
+        self.numbers, self.chances = {k: list(v) for k, v in numbers.items()}, []
+
+    def uniform(self, *shape):
+        return jnp.asarray([self.numbers["uniform"].pop(0)])
+
+    def normal(self, *shape):
+        return jnp.asarray([self.numbers["normal"].pop(0)])
+
+    def integer(self, below):
+        return jnp.asarray([float(self.numbers["integer"].pop(0) % below)])
+
+    def applied_with(self, chance, value, neutral):
+        self.chances.append(float(chance))
+        return value
+
+
+def turned(degrees):
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.asarray([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+def moved(x, y):
+    return np.asarray([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+def test_geometry_is_composed_in_the_papers_order():
+    """What happens to a picture, step by step in numpy; the pipe's matrix is the inverse of the whole."""
+    h, w = 24, 40
+    chances = Scripted(0.51, integer=(1, 3), uniform=((0.9, -0.7), 0.2, -0.35), normal=(1.5, -2.0, (0.6, -1.1)))
+    steps = [
+        np.diag([-1.0, 1, 1]),  # mirrored
+        turned(-3 * 90),
+        moved(np.round(0.9 * 0.125 * w), np.round(-0.7 * 0.125 * h)),
+        np.diag([2 ** (1.5 * 0.2)] * 2 + [1]),
+        turned(-0.2 * 180),
+        np.diag([2 ** (-2.0 * 0.2), 2 ** (2.0 * 0.2), 1]),
+        turned(0.35 * 180),
+        moved(0.6 * 0.125 * w, -1.1 * 0.125 * h),
+    ]
+    whole = np.eye(3)
+    for step in steps:
+        whole = step @ whole
+    np.testing.assert_allclose(pipe("bg")._geometry(chances, h, w)[0], np.linalg.inv(whole), atol=2e-5)
+    assert not any(chances.numbers.values())
+    rotation = 1 - np.sqrt(1 - 0.51)  # before, after, or both: .51
+    np.testing.assert_allclose(chances.chances, [0.51] * 4 + [rotation, 0.51, rotation, 0.51], atol=1e-6)
+
+
+def test_colours_are_composed_in_the_papers_order():
+    chances = Scripted(0.51, normal=(1.5, -1.2, 0.7), integer=(1,), uniform=(0.4,))
+    got = np.asarray(pipe("color")._colour(chances)[0], np.float64)
+    for rgb in np.random.default_rng(0).uniform(-1, 1, (4, 3)):
+        y = rgb + 1.5 * 0.2
+        y = y * 2 ** (-1.2 * 0.5)
+        y = y - 2 * y.mean()  # mirrored along grey
+        axis, angle = np.full(3, 3**-0.5), 0.4 * np.pi
+        y = (y * np.cos(angle) + np.cross(axis, y) * np.sin(angle) + axis * (axis @ y) * (1 - np.cos(angle)))
+        y = y.mean() + 2**0.7 * (y - y.mean())
+        np.testing.assert_allclose(got @ np.append(rgb, 1), np.append(y, 1), atol=1e-5)
+    assert not any(chances.numbers.values()) and chances.chances == pytest.approx([0.51] * 5)
+
+
+def test_geometry_then_colour_then_filter_then_noise_then_cutout(monkeypatch):
+    """Each replaced by its own a x + b: another order gives another number."""
+    for name, factor in (("warp", 2.0), ("recolour", 3.0), ("filter_bands", 5.0), ("cut_out", 7.0)):
+        monkeypatch.setattr(augment, name, lambda x, *_, factor=factor: factor * x + 1)
+    draw = augment.Draw(*[jnp.zeros(())] * 3, jnp.full((), 11.0), jnp.zeros(()))
+    assert Pipe().apply(jnp.ones(()), draw) == 7 * (5 * (3 * (2 * 1 + 1) + 1) + 1 + 11) + 1
+
+
+def test_constants_of_the_paper():
+    """Appendix B, as defaults and as statistics of 4000 draws."""
+    want = dict(xint_max=0.125, scale_std=0.2, rotate_max=1.0, aniso_std=0.2, xfrac_std=0.125, brightness_std=0.2,
+                contrast_std=0.5, hue_max=1.0, saturation_std=1.0, imgfilter_std=1.0, noise_std=0.1, cutout_size=0.5,
+                imgfilter_bands=(1.0,) * 4)
+    fields = dataclasses.fields(Pipe)
+    assert {f.name: f.default for f in fields if f.name in want} == want
+    assert {f.name for f in fields if f.default != 0} == {*want, "margin"}
+
+    def draw(**on):
+        return Pipe(**on).draw(jax.random.key(9), 1.0, (4000, 16, 32, 1))
+
+    def matrices(name):
+        d = draw(**{name: 1.0})
+        return np.asarray(d.inverse if d.colour is None else d.colour, np.float64)
+
+    def deviation(values):
+        assert abs(values.mean()) < 0.07 * values.std()
+        return values.std()
+
+    s, a, t = (matrices(k) for k in ("scale", "aniso", "xfrac"))
+    assert np.array_equal(s[:, 0, 0], s[:, 1, 1])
+    np.testing.assert_allclose(a[:, 0, 0] * a[:, 1, 1], 1, atol=1e-6)
+    got = {"scale_std": deviation(np.log2(s[:, 0, 0])), "aniso_std": deviation(np.log2(a[:, 0, 0])),
+           "xfrac_std": deviation(np.append(t[:, 0, 2] / 32, t[:, 1, 2] / 16)),
+           "brightness_std": deviation(matrices("brightness")[:, 0, 3]),
+           "contrast_std": deviation(np.log2(matrices("contrast")[:, 0, 0]))}
+    m = matrices("saturation")
+    got["saturation_std"] = deviation(np.log2(m[:, 0, 0] - m[:, 0, 1]))
+    got["noise_std"] = np.sqrt(np.square(draw(noise=1.0).noise).mean())
+    assert got == pytest.approx({k: want[k] for k in got}, rel=0.06)
+    m = matrices("hue")
+    angle = np.arctan2(np.sqrt(3) * (m[:, 1, 0] - m[:, 0, 1]) / 2, (m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2] - 1) / 2)
+    assert deviation(angle) == pytest.approx(np.pi / np.sqrt(3), rel=0.06)  # uniform over the circle
+    assert (np.asarray(draw(cutout=1.0).cutout)[:, 2] == 0.5).all()
 
 
 # ---------------------------------------------------------------- the pipe
