@@ -46,7 +46,8 @@ class AdversarialTask(TaskBase):
         (one forward pass less: what pytorch/examples and carpedm20 do); else they are drawn anew.
       r1_gamma, r2_gamma: weights of the penalty on |grad D|^2 at real and at generated images, 0 for none.
       r1_convention: "half" (gamma / 2, StyleGAN) or "whole" (gamma, GIRAFFE).
-      reg_every: lazy regularisation: the penalties are taken at every k-th step, k times as strong.
+      reg_every: lazy regularisation: the penalties are taken at every k-th step, k times as strong, and within that
+        step's one update: the optimiser is used as it is, without StyleGAN2's correction of Adam for a step more.
       gp_weight: lambda of WGAN-GP, 0 for none; `drift` is Progressive GAN's epsilon.
       ema_decay: of the average over the generator's parameters, which `sample` then uses; 0 for none.
       evaluation: what is measured of the samples, see there; None for nothing.
@@ -120,6 +121,24 @@ class AdversarialTask(TaskBase):
         if "label" not in batch:
             raise UserError("conditional training needs labels; choose a labelled config.data.source (and labels=True)")
         return batch["label"]
+
+    def check_data(self, data: Any) -> None:
+        """Labels of the data must be classes of both networks: one beyond them would be a silent zero one-hot.
+
+        How many there are is read from the source's labels in memory, or else from the names of its classes; where
+        there are neither, nothing is checked.
+        """
+        if not self.conditional:
+            return
+        source, labels = getattr(data, "source", None), None
+        while source is not None and labels is None:  # a part of a source has its labels within
+            source, labels = getattr(source, "source", None), getattr(source, "labels", None)
+        found = len(getattr(data, "classes", ())) if labels is None else int(np.max(labels)) + 1
+        for name in NAMES:
+            if found > (classes := getattr(self, name).classes):
+                raise UserError(f"config.data has the labels 0 to {found - 1}, the {name} {classes} classes; set"
+                                f" config.task.generator.classes={found} and"
+                                f" config.task.discriminator.classes={found}")
 
     # ---------------------------------------------------------------- one step
 
@@ -268,19 +287,29 @@ class AdversarialTask(TaskBase):
                 raise UserError(f"this run has the classes 0 to {classes - 1}; {max(cond)} is none of them")
         return {"samples": self.images(variables, self._latents(rng, n), cond)}
 
+    def _measured(self, variables, z, labels, keys):
+        """x [N,H,W,C] for `evaluation`, sample i from z_i, label i and keys[i] alone: those of `_render`, unless a
+        family's samples depend on more (noise)."""
+        return self._render(variables, z, labels)
+
+    def how(self, variables: Any) -> tuple[tuple[str, Any], ...]:
+        """What the samples of `evaluation` depend on beside the weights, for the recipes."""
+        return ()
+
     @functools.cached_property
     def _draw(self):
-        return self._drawing(self._render)
+        return self._drawing(self._measured)
 
     def _drawing(self, render):
-        """(keys [b], variables) -> pictures as `evaluation` wants them, of latents and random classes."""
+        """(keys [b], variables) -> pictures as `evaluation` wants them, of latents and random classes; `render` as
+        `_measured`."""
         def draw(keys, variables):
             z = self.draw(keys)
             labels = None
             if self.conditional:
                 labels = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(k, 1), (), 0,
                                                                self.generator.classes))(keys)
-            return render(variables, z, labels)
+            return render(variables, z, labels, jax.vmap(lambda k: jax.random.fold_in(k, 2))(keys))
 
         return draw
 
@@ -288,7 +317,8 @@ class AdversarialTask(TaskBase):
         """What `evaluation` asks for: values with their recipes."""
         if self.evaluation is None:
             return {}
-        return self.evaluation(self._draw, rng, data, (variables,), self.value_range, paths=self.paths(variables))
+        return self.evaluation(self._draw, rng, data, (variables,), self.value_range, self.how(variables),
+                               self.paths(variables))
 
     def paths(self, variables: Any) -> Callable[[str], Paths] | None:
         """For path lengths, see `Evaluation`; None where z is no vector to walk along."""

@@ -12,6 +12,8 @@ from PIL import Image
 
 from genjax.core import rng as rng_lib
 from genjax.core import snapshot
+from genjax.core.experiment import Experiment
+from genjax.data.source_array import ArraySource, Part
 from genjax.errors import UserError
 from genjax.losses import adversarial as losses
 from genjax.viz.grid import image_grid
@@ -155,6 +157,20 @@ def test_bad_settings_are_one_line():
         task(ema_decay=1.0)
     with pytest.raises(UserError, match="the generator makes images"):
         task().init(jax.random.key(0), {"image": jax.ShapeDtypeStruct((4, 3, 3, 1), jnp.float32)})
+
+
+@pytest.mark.parametrize("source", [
+    ArraySource(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 4, 1])),
+    Part(ArraySource(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 4, 1])), 0, 2, "part"),
+    types.SimpleNamespace()])
+def test_labels_beyond_the_classes_are_one_line(source):
+    """Labels in memory, in a part of such a source, or only the names of the classes."""
+    data = types.SimpleNamespace(constant=False, batch_size=4, element_spec=SPEC, batch=batch, source=source,
+                                 classes=tuple("abcde"), __len__=lambda: 3)
+    Experiment(task=task(classes=5, conditional=True), data=data)
+    Experiment(task=task(), data=data)
+    with pytest.raises(UserError, match=r"labels 0 to 4, the generator 3 classes; set config.task.generator.classes=5"):
+        Experiment(task=task(classes=3, conditional=True), data=data)
 
 
 def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
