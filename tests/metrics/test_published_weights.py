@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.metrics import features, lpips
+from genjax.metrics import features, lpips, weights
 from tests.conftest import ROOT
 
 DATA = ROOT.parent / "shared" / "data"
@@ -35,6 +35,18 @@ def test_lpips_of_the_documented_pair():
     found = squeeze(2 * a - 1, 2 * b - 1, value_range=(-1, 1))
     np.testing.assert_allclose(found, [0.10235835, 0.09377207], atol=2e-6)
     np.testing.assert_array_equal(squeeze(a, b, value_range=(0, 1)), found)
+
+
+@needs(HEADS)
+@pytest.mark.parametrize(("net", "sums", "total"), [
+    ("alex", (2.3495, 16.1430, 39.2684, 27.1972, 20.3172), 1152),
+    ("vgg", (6.9260, 8.8583, 17.5150, 51.5213, 47.0348), 1472),
+    ("squeeze", (5.6901, 1.1853, 16.3266, 71.0126, 37.3707, 24.2629, 17.5906), 2240)])
+def test_the_heads_are_those_of_version_0_1(net, sums, total):
+    """Sums of each layer's weights; version 0.0, in the same archive, has others."""
+    found = lpips._heads(weights.read(HEADS), net, lpips._variant(net).widths)
+    assert np.allclose([np.sum(w, dtype=np.float64) for w in found], sums, rtol=0, atol=6e-5)
+    assert sum(len(w) for w in found) == total
 
 
 @needs(LENET, *MNIST)
