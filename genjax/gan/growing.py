@@ -19,9 +19,9 @@ import optax
 
 from genjax.data.growing import GrowthSchedule, Stage
 from genjax.errors import UserError, at_least
-from genjax.gan.latent import Style
+from genjax.gan.latent import Style, has_styles
 from genjax.gan.progressive import fade_images
-from genjax.gan.task import NAMES, Adversarial
+from genjax.gan.task import NAMES, Adversarial, Painter
 from genjax.losses import adversarial as losses
 
 
@@ -252,7 +252,15 @@ class Growing(Adversarial):
     def _draws(self):
         """For `evaluate`, one function per size."""
         def at(size):
-            return self._drawing(lambda variables, z, labels: self._full(self._grown(size, 1.0, variables, z, labels)))
+            def render(variables, z, labels, keys):
+                if not self._noisy:
+                    return self._full(self._grown(size, 1.0, variables, z, labels))
+                growth, variables = {"size": size, "alpha": variables["alpha"]}, {
+                    "params": variables["params"], **variables["extra"]}
+                ws = self.generator.apply(variables, z, labels, method="map")
+                return self._full(Painter(self.generator, tuple(growth.items()))(ws, keys, variables))
+
+            return self._drawing(render)
 
         return {s.resolution: at(s.resolution) for s in self.schedule.stages}
 
@@ -262,8 +270,19 @@ class Growing(Adversarial):
         if self.evaluation is None:
             return {}
         size = int(variables["resolution"])
-        how = (("enlarged_from", size),) if size < self.schedule.resolution else ()
-        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, how, self.paths(variables))
+        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, self.how(variables),
+                               self.paths(variables))
+
+    @property
+    def _noisy(self) -> bool:
+        return has_styles(self.generator) and self.generator.noise
+
+    def how(self, variables):
+        """The size pictures are enlarged from, if it is not the full one; noise, every picture's own, if there is
+        any."""
+        size = int(variables["resolution"])
+        return (*((("enlarged_from", size),) if size < self.schedule.resolution else ()),
+                *((("noise", "random"),) if self._noisy else ()))
 
     def results(self, variables, data, rng):
         """{"samples"}, and {"truncated"}: the same latents nearer to the average w."""

@@ -18,7 +18,7 @@ from genjax.core.task import TrainState
 from genjax.errors import UserError, at_least
 from genjax.gan.augment import Pipe
 from genjax.gan.stylegan2 import mix_styles, mixing_cutoff
-from genjax.gan.task import Adversarial
+from genjax.gan.task import Adversarial, Painter
 from genjax.losses import adversarial as losses
 
 
@@ -33,7 +33,8 @@ class StyleAdversarial(Adversarial):
 
     Attributes:
       generator, discriminator: of `genjax.gan.stylegan2`.
-      mixing: probability that a sample's layers take their styles from two latents.
+      mixing: probability that the layers of a batch take their styles from two latents per sample; the layer from which
+        on the second one's are taken is the same for the whole batch, as in the authors' code.
       reg_every: steps between R1 penalties (its gamma is `r1_gamma`, convention "half").
       pl_weight, pl_every, pl_shrink, pl_decay: of the path length penalty, its interval, on a 1/pl_shrink of the
         batch, and its running mean. Weight 0 turns it off.
@@ -224,3 +225,13 @@ class StyleAdversarial(Adversarial):
         """Samples with truncation and the fixed noise pictures: image i is a function of z_i alone."""
         return self.generator.apply({"params": variables["params"], **variables["extra"]}, z, labels,
                                     psi=self.psi, noise="const")
+
+    def _measured(self, variables, z, labels, keys):
+        """As `_render`, with every picture's noise of its own, as the authors measure."""
+        variables = {"params": variables["params"], **variables["extra"]}
+        ws = self.generator.apply(variables, z, labels, psi=self.psi, method="map")
+        return Painter(self.generator)(ws, keys, variables)
+
+    def how(self, variables):
+        """Noise, and truncation where there is any."""
+        return (("noise", "random"), *((("psi", self.psi),) if self.psi != 1 else ()))

@@ -17,7 +17,7 @@ from genjax.metrics.evaluation import Paths
 
 Prior = Literal["normal", "uniform"]
 
-__all__ = ["NAMES", "Adversarial", "Prior", "draw_latents"]
+__all__ = ["NAMES", "Adversarial", "Painter", "Prior", "draw_latents"]
 
 
 def draw_latents(keys: jax.Array, dim: int, prior: Prior = "normal", bound: float = 1.0) -> jax.Array:
@@ -28,12 +28,18 @@ def draw_latents(keys: jax.Array, dim: int, prior: Prior = "normal", bound: floa
 
 
 @dataclasses.dataclass(frozen=True)
-class _Walk:
-    """(latents [b,Z] or styles [b,L,W], keys [b], variables) -> pictures, each with the noise of its key."""
+class Painter:
+    """(latents [b,Z] or styles [b,L,W], keys [b], variables) -> pictures, each with the noise of its key.
+
+    Attributes:
+      network: a generator with styles.
+      growth: of a growing one, ("size", r) and ("alpha", a).
+      space: "w" for styles, "z" for latents.
+    """
 
     network: nn.Module
-    growth: tuple
-    space: str
+    growth: tuple = ()
+    space: str = "w"
 
     def map(self, z, variables):
         """w [b,L,W] of the layers in use."""
@@ -84,7 +90,7 @@ class Adversarial(AdversarialTask):
                                 f" not ({'conditional' if self.conditional else self.prior}); leave them out")
             if has_styles(self.generator):
                 style = self.style(variables)
-                walk = _Walk(style.network, tuple(style.growth.items()), space)
+                walk = Painter(style.network, tuple(style.growth.items()), space)
                 return Paths(walk, self.latent_dim, walk.map if space == "w" else None, (style.variables,))
             if space == "w":
                 raise UserError(f"{type(self.generator).__name__} has no styles; measure ppl_zfull or ppl_zend")

@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import launch
@@ -14,8 +15,10 @@ from genjax.core import report, snapshot
 from genjax.core.train import train
 from genjax.data.pipeline import Pipeline
 from genjax.errors import UserError
-from genjax.gan.stylegan2 import Generator
+from genjax.gan.style_task import StyleAdversarial
+from genjax.gan.stylegan2 import Discriminator, Generator
 from genjax.metrics import features, lpips
+from genjax.metrics.evaluate import Settings
 from genjax.metrics.evaluation import Evaluation, Paths
 from tests.core.toy import ToyData
 from tests.gan import tiny
@@ -92,3 +95,49 @@ def test_path_lengths_of_a_generator_with_styles(monkeypatch):
 def test_data_without_a_source_is_refused(network):
     with pytest.raises(UserError, match="ToyData has none"):
         Evaluation(network="lenet", n=8)(lambda k: k, None, ToyData(), (), (0, 1))
+
+
+def test_every_measured_picture_has_noise_of_its_own_and_truncation_is_in_the_recipe(network, quick_compilation):
+    """Picture i is a function of its key alone, not the fixed noise of previews; psi 1 and .3 are not compared."""
+    small = {"resolution": 8, "channels": 1, "channel_base": 32, "channel_max": 4}
+    g = Generator(z_dim=4, w_dim=4, mapping_layers=1, **small)
+    keys = dict(zip(("params", "noise"), jax.random.split(jax.random.key(0)), strict=True))
+    params = jax.jit(g.init)(keys, jnp.zeros((1, 4)))
+    noisy = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.ones_like(x) if path[-1].key == "noise_strength" else x, params["params"])
+    variables = {"params": noisy, "extra": {"buffers": params["buffers"]}}
+    ask = Evaluation(network="lenet", n=6, n_real=8, batch=3, settings=Settings(allow_few=True))
+    t = {psi: StyleAdversarial(generator=g, discriminator=Discriminator(**small), g_optimizer=optax.sgd(1.0),
+                               d_optimizer=optax.sgd(1.0), latent_dim=4, psi=psi, evaluation=ask) for psi in (1.0, 0.3)}
+    draw = jax.jit(t[1.0]._draw)
+    some = jax.random.split(jax.random.key(1), 4)
+    x = draw(some, variables)
+    np.testing.assert_allclose(draw(some[::-1], variables)[::-1], x, atol=1e-5)
+    fixed = t[1.0]._render(variables, t[1.0].draw(some), None)
+    assert np.abs(x - fixed).max(axis=(1, 2, 3)).min() > 1e-2
+    data = Pipeline(source="builtin:digits", prefetch=0)
+    whole, near = (t[psi].evaluate(variables, data, jax.random.key(1))["fd_lenet"] for psi in (1.0, 0.3))
+    assert dict(whole.recipe.parameters)["noise"] == "random" and "psi" not in dict(whole.recipe.parameters)
+    with pytest.raises(UserError, match="cannot compare.*psi: none / 0.3"):
+        whole - near
+
+
+def test_growing_networks_with_styles_are_measured_with_noise_too():
+    small = {"resolution": 8, "channels": 1, "fmap_base": 32, "fmap_max": 4}
+    experiment = config_lib.build(config_lib.load("gan/stylegan:small,res=8", [
+        "task.latent_dim=4", "task.generator.z_dim=4", "task.generator.w_dim=4", "task.generator.mapping_layers=1",
+        *(f"task.{n}.{k}={small[k]}" for n in ("generator", "discriminator") for k in ("fmap_base", "fmap_max"))]))
+    t = experiment.task
+    params = jax.jit(lambda k: t.generator.init({"params": k, "noise": k}, jnp.zeros((1, 4))))(jax.random.key(0))
+    noisy = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.ones_like(x) if path[-1].key == "noise_weight" else x, params["params"])
+    variables = {"params": noisy, "extra": {"buffers": params["buffers"]}, "resolution": 4, "alpha": jnp.float32(1)}
+    assert t.how(variables) == (("enlarged_from", 4), ("noise", "random"))
+    keys = jax.random.split(jax.random.key(1), 4)
+    draw = jax.jit(t._draws[4])
+    x = draw(keys, variables)
+    fixed = t._full(t._grown(4, 1.0, variables, t.draw(keys), None))
+    assert x.shape == fixed.shape == (4, 8, 8, 1) and np.abs(x - fixed).max(axis=(1, 2, 3)).min() > 1e-2
+    np.testing.assert_allclose(draw(keys[::-1], variables)[::-1], x, atol=1e-5)
+    plain = t._full(t._grown(4, 1.0, {**variables, "params": params["params"]}, t.draw(keys), None))
+    np.testing.assert_allclose(draw(keys, {**variables, "params": params["params"]}), plain, atol=1e-4)
