@@ -184,11 +184,14 @@ def test_cutout():
 
 
 class Scripted(augment._Chances):
-    """Every transformation is applied, with these numbers in the order of the requests; keeps the chances asked for."""
+    """Every transformation is applied, with these numbers in the order of the requests; keeps the chances asked for.
 
-    def __init__(self, p, **numbers):
+    integers: by the number of values, 2 for mirroring and 4 for quarter turns.
+    """
+
+    def __init__(self, p, integers, **numbers):
         super().__init__(jax.random.key(0), p, 1)
-        self.numbers, self.chances = {k: list(v) for k, v in numbers.items()}, []
+        self.integers, self.numbers, self.chances = integers, {k: list(v) for k, v in numbers.items()}, []
 
     def uniform(self, *shape):
         return jnp.asarray([self.numbers["uniform"].pop(0)])
@@ -197,7 +200,7 @@ class Scripted(augment._Chances):
         return jnp.asarray([self.numbers["normal"].pop(0)])
 
     def integer(self, below):
-        return jnp.asarray([float(self.numbers["integer"].pop(0) % below)])
+        return jnp.asarray([float(self.integers[below])])
 
     def applied_with(self, chance, value, neutral):
         self.chances.append(float(chance))
@@ -216,7 +219,7 @@ def moved(x, y):
 def test_geometry_is_composed_in_the_papers_order():
     """What happens to a picture, step by step in numpy; the pipe's matrix is the inverse of the whole."""
     h, w = 24, 40
-    chances = Scripted(0.51, integer=(1, 3), uniform=((0.9, -0.7), 0.2, -0.35), normal=(1.5, -2.0, (0.6, -1.1)))
+    chances = Scripted(0.51, {2: 1, 4: 3}, uniform=((0.9, -0.7), 0.2, -0.35), normal=(1.5, -2.0, (0.6, -1.1)))
     steps = [
         np.diag([-1.0, 1, 1]),  # mirrored
         turned(-3 * 90),
@@ -237,7 +240,7 @@ def test_geometry_is_composed_in_the_papers_order():
 
 
 def test_colours_are_composed_in_the_papers_order():
-    chances = Scripted(0.51, normal=(1.5, -1.2, 0.7), integer=(1,), uniform=(0.4,))
+    chances = Scripted(0.51, {2: 1}, normal=(1.5, -1.2, 0.7), uniform=(0.4,))
     got = np.asarray(pipe("color")._colour(chances)[0], np.float64)
     for rgb in np.random.default_rng(0).uniform(-1, 1, (4, 3)):
         y = rgb + 1.5 * 0.2
