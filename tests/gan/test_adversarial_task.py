@@ -74,13 +74,24 @@ def test_the_generator_waits_for_its_turn():
 
 
 def test_two_generator_updates_move_it_twice():
+    """The second is one more gradient step where the first ended, on the same latents and discriminator."""
     state = task().init(jax.random.key(0), SPEC)
     once, _ = run(task(share_latents=True), state=state)
-    twice, metrics = run(task(share_latents=True, g_steps=2), state=state)
+    t = task(share_latents=True, g_steps=2)
+    twice, metrics = run(t, state=state)
     assert same(once.params["discriminator"], twice.params["discriminator"], atol=0)
-    far = [np.abs(np.asarray(b) - np.asarray(a)).max() for a, b in
-           zip(jax.tree.leaves(once.params["generator"]), jax.tree.leaves(twice.params["generator"]), strict=True)]
-    assert max(far) > 1e-4 and np.isfinite(metrics["g_loss"])
+    z = t._latents(jax.random.split(jax.random.fold_in(KEY, 0), 4)[0], 4)
+
+    def loss(g):
+        x, new = t.generator.apply({"params": g, **once.extra["generator"]}, z, mutable=["batch_stats"])
+        a = t.discriminator.apply({"params": once.params["discriminator"]}, x)
+        return jnp.log(1 + jnp.exp(-a)).mean(), new
+
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(once.params["generator"])
+    want = jax.tree.map(lambda p, g: p - 0.1 * g, once.params["generator"], grads)
+    assert same(twice.params["generator"], want, atol=1e-6) and not same(want, once.params["generator"], atol=1e-4)
+    assert same(twice.extra["generator"], new, atol=1e-6), "statistics moved twice"
+    assert metrics["g_loss"] == pytest.approx(float(value), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +117,20 @@ def test_lazy_penalties_come_every_k_steps_k_times_as_strong(penalty, plain):
 
 
 def test_wasserstein_drift_is_part_of_the_loss():
-    state = task().init(jax.random.key(0), SPEC)
-    a, _ = run(task(loss="wasserstein"), state=state)
-    b, _ = run(task(loss="wasserstein", drift=0.5), state=state)
-    assert not same(a.params["discriminator"], b.params["discriminator"])
+    """A rate of .2 takes the critic .2 of the gradient of .5 E D(x)^2 further; its output's bias by .2 E D(x)."""
+    t = task(loss="wasserstein", drift=0.5)
+    state = t.init(jax.random.key(0), SPEC)
+    without, with_drift = (run(x, state=state)[0].params["discriminator"] for x in (task(loss="wasserstein"), t))
+
+    def critic(d):
+        return t.discriminator.apply({"params": d}, batch()["image"])
+
+    old = state.params["discriminator"]
+    grads = jax.grad(lambda d: 0.5 * (critic(d) ** 2).mean())(old)
+    moved = jax.tree.map(lambda a, b: b - a, without, with_drift)
+    assert same(moved, jax.tree.map(lambda g: -0.2 * g, grads), rtol=1e-3, atol=1e-6)
+    assert float(moved["out"]["bias"][0]) == pytest.approx(-0.2 * float(critic(old).mean()), rel=1e-4)
+    assert abs(float(critic(old).mean())) > 0.01, "there is something to pull back"
 
 
 def test_labels_reach_both_networks():
