@@ -34,6 +34,12 @@ def offered(task: Adversarial) -> dict[str, Callable[..., Pictures]]:
     return {name: functools.partial(f, task) for name, f in found.items()}
 
 
+def _curve(task: Adversarial) -> str:
+    """How to walk in z: great circles for a normal prior, whose |z| they keep; lines for a uniform one, in whose cube
+    they stay."""
+    return "slerp" if task.prior == "normal" else "lerp"
+
+
 # ---------------------------------------------------------------- parts
 
 
@@ -79,25 +85,26 @@ def _table(task: Adversarial, x: np.ndarray, **labels: Any) -> np.ndarray:
 
 def interpolation(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, n: int = 3, steps: int = 9,
                   psi: float = 1.0, label: int = -1) -> Pictures:
-    """Strips between pairs of latents: great circles in z and, with styles, straight lines in w."""
-    z, labels = codes(task, rng, 2 * n), _labels(task, n, label)
-    path = latent.strip(z[:n], z[n:], steps, "slerp").reshape(n * steps, -1)
+    """Strips between pairs of latents: great circles in z (lines in a uniform one) and, with styles, lines in w."""
+    z, labels, curve = codes(task, rng, 2 * n), _labels(task, n, label), _curve(task)
+    path = latent.strip(z[:n], z[n:], steps, curve).reshape(n * steps, -1)
     along = None if labels is None else labels.repeat(steps)
     if not latent.has_styles(task.generator):
         _no_psi(task, psi)
         x = task.images(variables, path, along)
-        return {"interpolation": _table(task, x.reshape(n, steps, *x.shape[1:]), row_labels=["slerp in z"] * n)}
+        return {"interpolation": _table(task, x.reshape(n, steps, *x.shape[1:]), row_labels=[f"{curve} in z"] * n)}
     style = task.style(variables)
     ends = latent.truncate(style.map(z, None if labels is None else np.tile(labels, 2)), style.w_avg, psi)
     lines = latent.strip(ends[:n], ends[n:], steps)
     both = [style(path, along, psi), style.paint(lines.reshape(n * steps, *lines.shape[2:]))]
     x = np.stack([x.reshape(n, steps, *x.shape[1:]) for x in both], 1)
-    return {"interpolation": _table(task, x.reshape(2 * n, *x.shape[2:]), row_labels=["slerp in z", "lerp in w"] * n)}
+    names = [f"{curve} in z", "lerp in w"] * n
+    return {"interpolation": _table(task, x.reshape(2 * n, *x.shape[2:]), row_labels=names)}
 
 
 def walk(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, n: int = 6, steps: int = 20,
          space: Literal["z", "w"] = "z", psi: float = 1.0, label: int = -1) -> Pictures:
-    """A closed film through n latents, on great circles in z or straight lines in w."""
+    """A closed film through n latents, on great circles in z (lines in a uniform one) or straight lines in w."""
     if n < 2 or steps < 1:
         raise UserError(f"a walk needs 2 latents and 1 step at least, got -n {n} and --control.steps={steps}")
     z, labels = codes(task, rng, n), _labels(task, 1, label)  # of one class throughout: 0, or the one asked for
@@ -105,12 +112,12 @@ def walk(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, n: int
         _no_psi(task, psi)
         if space != "z":
             raise UserError(f"--control.space={space}: {type(task.generator).__name__} has no styles; leave it at z")
-        path = latent.walk(z, steps)
+        path = latent.walk(z, steps, _curve(task))
         x = task.images(variables, path, None if labels is None else labels.repeat(len(path)))
     else:
         style = task.style(variables)
         if space == "z":
-            path = latent.walk(z, steps)
+            path = latent.walk(z, steps, _curve(task))
             x = style(path, None if labels is None else labels.repeat(len(path)), psi)
         else:
             ws = latent.truncate(style.map(z, None if labels is None else labels.repeat(n)), style.w_avg, psi)

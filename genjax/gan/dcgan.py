@@ -51,7 +51,7 @@ class _Layers(nn.Module):
       bias: biases beside the normalisation and at the output.
       classes: labels joined to every layer's input (the paper's conditional MNIST model); 0 for none.
       std: standard deviation of initial kernels.
-      truncated: initial kernels from a normal cut at two standard deviations.
+      truncated: initial kernels of convolutions from a normal cut at two standard deviations.
       gain_std: of the normalisation's initial gain around 1.
       momentum, norm_eps: of the normalisation's running statistics.
       dtype: of the arithmetic; None: that of the input.
@@ -69,7 +69,8 @@ class _Layers(nn.Module):
     dtype: str | None = None
 
     def _kernel(self, name: str, shape: tuple[int, ...], dtype) -> jax.Array:
-        init = nn.initializers.truncated_normal(self.std) if self.truncated else nn.initializers.normal(self.std)
+        cut = self.truncated and len(shape) == 4
+        init = nn.initializers.truncated_normal(self.std) if cut else nn.initializers.normal(self.std)
         return self.param(f"{name}_kernel", init, shape).astype(dtype)
 
     def _biased(self, name: str, h: jax.Array) -> jax.Array:

@@ -40,8 +40,9 @@ def codes_of_seeds(seeds: Sequence[int], dim: int, prior: Prior = "normal", boun
 
 
 def has_styles(network: nn.Module) -> bool:
-    """Whether a generator maps latents to styles and paints those."""
-    return hasattr(network, "map") and hasattr(network, "synthesize")
+    """Whether a generator maps latents to styles, one per layer, and paints those (StyleGAN without its styles reads
+    one w alone, and only at the start)."""
+    return hasattr(network, "map") and hasattr(network, "synthesize") and getattr(network, "styles", True)
 
 
 class Style:

@@ -97,12 +97,19 @@ class Plane(Adversarial):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, eval_samples=1, picture_size=100)
+        if self.evaluation is not None:
+            raise UserError("points in the plane have metrics of their own (modes, high_quality, reverse_kl); leave"
+                            " --metrics and config.task.evaluation away")
         if not self.extent > 0:
             raise UserError(f"extent must be positive, got {self.extent}")
 
     def points(self, variables: dict[str, Any], rng: jax.Array, n: int) -> np.ndarray:
         """x [n,2], point i a function of `rng` and i."""
         return self.images(variables, self._latents(rng, n), batch=n)
+
+    def controls(self):
+        """None: points are no pictures to walk through."""
+        return {}
 
     def evaluate(self, variables, data, rng):
         """`coverage` of the data's modes by `eval_samples` points."""

@@ -1,5 +1,7 @@
 """Controls of runs with generators: what each shows is what the latent tools make of the samples' own latents."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,3 +126,25 @@ def test_sheets_are_whole(grown):
     assert abs(cell(mixing, x, 1, 2, 3, left).astype(int) - seen(want)).max() <= 1
     found = task.controls()["noise"](variables, RNG, n=1, draws=4)
     assert set(found) == {"noise", "noise_parts"}
+
+
+def test_a_generator_without_its_styles_offers_walks_alone(grown):
+    """Row B of StyleGAN's table 1 maps latents to one w, which only the start reads."""
+    plain = dataclasses.replace(grown[0], generator=Generator(
+        **NET, z_dim=4, w_dim=4, mapping_layers=0, const_input=False, styles=False, noise=False))
+    assert set(plain.controls()) == {"interpolation", "walk"}
+    assert {"mixing", "truncation", "projection"} < set(grown[0].controls())
+    with pytest.raises(UserError, match="has no styles"):
+        plain.style(grown[1])
+
+
+@pytest.mark.parametrize(("prior", "curve"), [("normal", "slerp"), ("uniform", "lerp")])
+def test_walks_stay_where_the_prior_is(prior, curve, monkeypatch):
+    task, seen, strip = tiny.task(prior=prior), [], latent.strip
+    monkeypatch.setattr(latent, "strip", lambda a, b, steps, curve="lerp": (
+        seen.append((curve, np.abs(strip(a, b, steps, curve)).max())), strip(a, b, steps, curve))[1])
+    variables = task.export(task.init(jax.random.key(0), tiny.SPEC))
+    task.controls()["interpolation"](variables, RNG, n=4, steps=3)
+    task.controls()["walk"](variables, RNG, n=4, steps=2)
+    assert [c for c, _ in seen] == [curve, curve]
+    assert prior == "normal" or max(m for _, m in seen) <= 1

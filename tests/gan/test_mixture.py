@@ -13,6 +13,7 @@ from genjax.core import config as config_lib
 from genjax.data.mixtures import Grid, Ring
 from genjax.errors import UserError
 from genjax.gan.mixture import Discriminator, Generator, Plane, coverage
+from genjax.metrics.evaluation import Evaluation
 
 RING = Ring(batch_size=16)
 
@@ -92,6 +93,13 @@ def test_pictures_and_metrics(trained):
     assert not np.array_equal(pictures["preview"], task.preview(variables, RING.batch(1), key)["samples"]), "shows data"
     found = task.evaluate(variables, RING, key)
     assert found == coverage(task.points(variables, key, 50), RING.centres, RING.sigma)
+
+
+def test_points_have_no_walks_and_no_metrics_of_pictures(trained):
+    task, _ = trained
+    assert not task.controls()
+    with pytest.raises(UserError, match="metrics of their own.*leave --metrics"):
+        tiny(evaluation=Evaluation())
 
 
 def test_bad_settings():
