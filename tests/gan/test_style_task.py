@@ -66,14 +66,16 @@ def test_the_controller_moves_p_by_a_constant_amount(run):
         assert states[i + 2].extra["augment"]["signs"] == 0
 
 
-@pytest.mark.parametrize("signs,want", [(0.5, 0.5 + 5.12e-4), (0.7, 0.5 + 5.12e-4), (0.69, 0.5), (-1.0, 0.5 - 5.12e-4)])
-def test_controller_at_the_papers_settings(run, signs, want):
+@pytest.mark.parametrize("target,before,signs,want", [
+    (0.6, 2.0, 0.5, 0.5 + 5.12e-4), (0.6, 1.8, 0.7, 0.5 + 5.12e-4), (0.6, 0.0, -1.0, 0.5 - 5.12e-4),
+    (0.6, 1.7, 0.6, 0.5 - 5.12e-4),
+    (0.625, 1.75, 0.75, 0.5)])  # binary fractions: the mean is exactly the target, and p stays
+def test_controller_at_the_papers_settings(run, target, before, signs, want):
     """Batch 64, every 4 steps, 500 thousand images: 5.12e-4 a time (0.6 * 4 = 2.4 is the sum it waits for)."""
-    t = task(ada_every=4, ada_kimg=500.0)
+    t = task(ada_every=4, ada_kimg=500.0, ada_target=target)
     state = run[1][0]
-    total = {0.5: 2.0, 0.7: 1.8, 0.69: 1.71, -1.0: 0.0}[signs]
-    state = state.replace(step=jnp.int32(3), extra={"augment": {"p": jnp.float32(0.5), "signs": jnp.float32(total)}})
-    got = t._controlled(state, {0.69: 0.69}.get(signs, signs), 64)
+    state = state.replace(step=jnp.int32(3), extra={"augment": {"p": jnp.float32(0.5), "signs": jnp.float32(before)}})
+    got = t._controlled(state, signs, 64)
     assert got["p"] == pytest.approx(want, abs=1e-6) and got["signs"] == 0
     low = state.replace(extra={"augment": {"p": jnp.float32(1e-5), "signs": jnp.float32(-4)}})
     assert t._controlled(low, -1.0, 64)["p"] == 0
