@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genjax.data import images
 from genjax.data.pipeline import Pipeline
 from genjax.data.sources import Source
 from genjax.errors import UserError, at_least
@@ -173,7 +174,7 @@ class GrowingPipeline(Pipeline):
     Args:
       schedule: when what changes.
       source, split, random_crop, flip, channels, value_range, labels, crops, data_dir, shuffle, seed, prefetch,
-        center_crop: as in `Pipeline`; pictures are resampled to the schedule's full resolution first.
+        center_crop, resample: as in `Pipeline`; pictures are resampled to the schedule's full resolution first.
 
     Attributes:
       batch_size, element_spec: those of the last stage, the largest.
@@ -182,9 +183,10 @@ class GrowingPipeline(Pipeline):
     def __init__(self, schedule: GrowthSchedule, source: str | Source = "builtin:digits", split: str = "train",
                  random_crop: int = 0, flip: bool = False, channels: int = 0,
                  value_range: tuple[float, float] = (-1.0, 1.0), labels: bool = True, crops: int = 0,
-                 data_dir: str = "", shuffle: bool = True, seed: int = 0, prefetch: int = 2, center_crop: int = 0):
+                 data_dir: str = "", shuffle: bool = True, seed: int = 0, prefetch: int = 2, center_crop: int = 0,
+                 resample: images.Method = "lanczos"):
         super().__init__(source, split, schedule.stages[-1].batch, schedule.resolution, random_crop, flip, channels,
-                         value_range, labels, crops, data_dir, shuffle, seed, prefetch, center_crop)
+                         value_range, labels, crops, data_dir, shuffle, seed, prefetch, center_crop, resample)
         self._stages = [self._stage(s, schedule.resolution // s.resolution) for s in schedule.stages]
         self.schedule = schedule
 

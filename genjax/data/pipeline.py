@@ -75,8 +75,8 @@ class Pipeline(Prefetched):
       source: a spec for `open_source`, or a `Source`.
       split: the source's split.
       batch_size: B, over all processes.
-      image_size: S; each picture is centre-cropped to a square and resampled to SxS by antialiased Lanczos in its
-        own depth. 0 = as they are (then all must be of one size). Scenes are drawn at the largest size wanted.
+      image_size: S; each picture is centre-cropped to a square and resampled to SxS, antialiased, in its own depth.
+        0 = as they are (then all must be of one size). Scenes are drawn at the largest size wanted.
       random_crop: side of a square cut at a random place, anew for each row, before `image_size` applies; 0 = none.
       flip: mirror left-right with probability one half, anew for each row.
       channels: 1 or 3; 0 = as the source has.
@@ -88,8 +88,10 @@ class Pipeline(Prefetched):
       seed: 0 to 2**32-1.
       prefetch: batches prepared ahead, each by its own thread; 0 = none. Changes the speed, never the batches.
       center_crop: side of the square cut out of the middle before all else (e.g. 108 of CelebA's 178x218); 0 = none.
+      resample: how `image_size` resamples: "lanczos", "box" (FFHQ-256 was made so), "bicubic", "bilinear", "nearest".
 
     Attributes:
+      split: as given.
       constant: False, each batch is another.
       element_spec: {"image": [B, S, S, C] float32, "label": [B] int32} as `jax.ShapeDtypeStruct`.
       classes: names of the classes, or ().
@@ -101,7 +103,8 @@ class Pipeline(Prefetched):
     def __init__(self, source: str | Source = "builtin:digits", split: str = "train", batch_size: int = 64,
                  image_size: int = 0, random_crop: int = 0, flip: bool = False, channels: int = 0,
                  value_range: tuple[float, float] = (-1.0, 1.0), labels: bool = True, crops: int = 0,
-                 data_dir: str = "", shuffle: bool = True, seed: int = 0, prefetch: int = 2, center_crop: int = 0):
+                 data_dir: str = "", shuffle: bool = True, seed: int = 0, prefetch: int = 2, center_crop: int = 0,
+                 resample: images.Method = "lanczos"):
         import grain  # brings JAX and orbax along: half a second that only training pays
 
         for name, value, least in (("batch_size", batch_size, 1), ("image_size", image_size, 0),
@@ -115,11 +118,15 @@ class Pipeline(Prefetched):
             raise errors.UserError(f"value_range={tuple(value_range)}: pictures go to (-1, 1) or (0, 1)")
         if channels not in (0, 1, 3):
             raise errors.UserError(f"channels={channels}: give 1 (grey), 3 (colour) or 0 (as the source)")
+        if resample not in images.METHODS:
+            raise errors.unknown("resample", resample, images.METHODS)
+        self._reopen = None
         if isinstance(source, str):
-            source = open_source(source, split, **_options(source, crops, data_dir, channels,
-                                                            max(image_size, random_crop, center_crop)))
+            options = _options(source, crops, data_dir, channels, max(image_size, random_crop, center_crop))
+            self._reopen = functools.partial(open_source, source, **options)
+            source = self._reopen(split)
         super().__init__(batch_size, prefetch)
-        self.source, self.seed = source, int(seed)
+        self.source, self.seed, self.split, self.resample = source, int(seed), split, resample
         self.image_size, self.random_crop, self.flip = int(image_size), int(random_crop), bool(flip)
         self.center_crop = int(center_crop)
         self.channels, self.value_range = channels, tuple(map(float, value_range))
@@ -131,6 +138,13 @@ class Pipeline(Prefetched):
         if self.random_crop or self.flip:
             rows = rows.seed(self.seed).random_map(self._vary)
         self.rows = rows.map(self._finish)
+
+    def another(self, split: str) -> Source:
+        """The same source's other split."""
+        if self._reopen is None:
+            raise errors.UserError(f"{self.source.name} was given as arrays and has no split {split!r}; open the data"
+                                   " by its spec, such as folder:PATH")
+        return self._reopen(split)
 
     def __len__(self) -> int:
         """Pictures in one epoch."""
@@ -166,7 +180,7 @@ class Pipeline(Prefetched):
         if self.channels:
             x = images.to_channels(x, self.channels)
         if self.image_size:
-            x = images.square(x, self.image_size)
+            x = images.square(x, self.image_size, self.resample)
         low, high = self.value_range
         white = (255.0 if x.dtype == np.uint8 else 1.0) / (high - low)  # dividing keeps black and white exact
         out = {"image": x.astype(np.float32) / np.float32(white) + np.float32(low)}

@@ -144,13 +144,13 @@ def real_statistics(network: FeatureNetwork, reals: Reals, batch: int = 64, keep
                     cache: str | Path | None = None) -> Collected:
     """The reals' statistics, from the cache where they are; else measured and written there.
 
-    A file is found by its recipe: network, weights, resize, arithmetic, source, number, and a digest of a few of the
-    images, so another source under the same name is measured anew. Where features are wanted and the file has none,
-    it is measured again and replaced.
+    A file is found by its recipe: network, weights, resize, arithmetic, source, number, and a digest of the images (see
+    `Reals.identity`), so another source under the same name is measured anew. Where features are wanted and the file
+    has none, it is measured again and replaced.
     """
     keep = tuple(sorted(keep))
     recipe = Recipe(metric="statistics", **_of_network(network), reals=reals.name, n_real=reals.n,
-                    parameters=(("probe", reals.probe()),))
+                    parameters=(("identity", reals.identity()),))
     path = Path(cache or cache_folder()) / f"{network.name}-{recipe.id}.npz"
     if path.exists():
         found, _ = load_statistics(path, recipe)

@@ -19,7 +19,7 @@ from genjax.metrics.recipe import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Distances between a generator's samples and the training pictures, see `genjax.metrics.evaluate`.
+    """Distances between a generator's samples and real pictures, see `genjax.metrics.evaluate`.
 
     The network's weights are read (or downloaded) when they are first needed.
 
@@ -31,7 +31,9 @@ class Evaluation:
       path: its weights file; "" for the cache or a download.
       resize: "legacy", "clean" or "none"; "" for the network's own.
       n: samples drawn.
-      n_real: pictures compared with; 0 for all of the training split.
+      n_real: pictures compared with; 0 for all there are.
+      reference_split: the split of the data's source that is compared with; "" for the one that is trained on. A run
+        on 1000 of 70 000 pictures (`data.split=train[:1000]`) is comparable with others only against all, "train".
       batch: pictures per device and call.
       settings: the metrics' own parameters.
       lpips: the network of path lengths, "vgg" as published, "alex" or "squeeze"; lpips_trunk and lpips_heads are files
@@ -44,6 +46,7 @@ class Evaluation:
     resize: str = ""
     n: int = 50_000
     n_real: int = 0
+    reference_split: str = ""
     batch: int = 64
     settings: Settings = Settings()
     lpips: lpips_lib.Net = "vgg"
@@ -95,7 +98,7 @@ class Evaluation:
         if not hasattr(data, "source"):
             raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"
                             " none: set config.task.evaluation to None")
-        reals = Reals.of_pipeline(data, min(self.n_real, len(data)))
+        reals = Reals.of_pipeline(data, self.n_real, self.reference_split)
         # Path lengths and MS-SSIM need no features: their weights are asked for when something does.
         network = None if set(others) == {"ms_ssim"} else self._features
         return found | evaluate(others, network, reals, sample, key, self.n, self.batch, args=args,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from genjax.data import images
-from genjax.data.sources import Source, open_source
+from genjax.data.source_array import Part
+from genjax.data.sources import ArraySource, Source, open_source
 from genjax.errors import UserError
 from genjax.metrics.statistics import to_uint8
 
@@ -24,10 +25,11 @@ class Reals:
 
     Attributes:
       source: a `Source`, or its spec for `open_source`.
-      split: for a spec: its split; for a `Source` only a part of the name.
+      split: for a spec: its split; for a `Source` only a part of the name, "" for none.
       n: how many images; 0 = all.
       image_size, channels: as for `genjax.data.pipeline.Pipeline`.
       crop: side of a square cut from the middle before `image_size`; 0 = none.
+      resample: how `image_size` resamples.
 
     Raises:
       UserError: more images asked for than there are.
@@ -39,6 +41,7 @@ class Reals:
     image_size: int = 0
     channels: int = 0
     crop: int = 0
+    resample: images.Method = "lanczos"
 
     def __post_init__(self):
         if isinstance(self.source, str):
@@ -50,20 +53,25 @@ class Reals:
             object.__setattr__(self, "n", len(self.source))
 
     @classmethod
-    def of_pipeline(cls, pipeline: Any, n: int = 0, split: str = "train") -> "Reals":
-        """What a training pipeline draws from, before its random crops (the middle instead), mirroring and order."""
-        return cls(pipeline.source, split, n, pipeline.image_size, pipeline.channels,
-                   pipeline.random_crop or pipeline.center_crop)
+    def of_pipeline(cls, pipeline: Any, n: int = 0, split: str = "") -> "Reals":
+        """What a training pipeline draws from, before its random crops (the middle instead), mirroring and order.
+
+        Args:
+          n: see above; more than there are is all.
+          split: another one of the pipeline's source, such as all of a set of which training sees a part; "": its own.
+        """
+        source = pipeline.another(split) if split and split != pipeline.split else pipeline.source
+        return cls(source, split or pipeline.split, min(n, len(source)), pipeline.image_size, pipeline.channels,
+                   pipeline.random_crop or pipeline.center_crop, pipeline.resample)
 
     @property
     def name(self) -> str:
-        """Source and split without folders, e.g. "idx:mnist train, 32 pixels": the same on every machine."""
-        kind, colon, rest = self.source.name.partition(":")
-        base = kind + colon + Path(rest).name if colon else kind
-        sizes = [f"{self.crop} cut" if self.crop else "", f"{self.image_size} pixels" if self.image_size else "",
+        """Source and split, folders but the data set's own left out, e.g. "folder:ffhq train, 32 pixels": the same on
+        every machine."""
+        by = "" if self.resample == "lanczos" else f" by {self.resample}"
+        sizes = [f"{self.crop} cut" if self.crop else "", f"{self.image_size} pixels{by}" if self.image_size else "",
                  f"{self.channels} channels" if self.channels else ""]
-        base = base if base.endswith(")") else f"{base} {self.split}"  # some sources say their split themselves
-        return ", ".join(filter(None, [base, *sizes]))
+        return ", ".join(filter(None, [_name(self.source, self.split), *sizes]))
 
     def indices(self) -> np.ndarray:
         """Which images of the source, ascending."""
@@ -80,7 +88,7 @@ class Reals:
         if self.crop:
             x = images.center_crop(x, size=self.crop)
         if self.image_size:
-            x = images.square(x, self.image_size)
+            x = images.square(x, self.image_size, self.resample)
         return to_uint8(x, (0, 1))
 
     def batches(self, size: int = 256) -> Iterator[np.ndarray]:
@@ -94,6 +102,14 @@ class Reals:
                                 f" {sorted(shapes)[-1]}; set image_size (or channels)")
             yield np.stack(rows)
 
+    def identity(self) -> str:
+        """A digest that another choice of images or a changed one changes: over every pixel of what is in memory,
+        names, sizes and times of what is in files. Of other sources `probe` and the number have to do."""
+        digest = hashlib.sha256(f"{len(self.source)} {self.probe()}".encode())
+        for text in _contents(self.source, self.indices()):
+            digest.update(text)
+        return digest.hexdigest()[:16]
+
     def probe(self, n: int = 16) -> str:
         """A digest of a few images: tells a changed source from an unchanged one without reading all of it."""
         digest = hashlib.sha256()
@@ -101,3 +117,35 @@ class Reals:
             x = self.image(i)
             digest.update(str(x.shape).encode() + np.ascontiguousarray(x).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _name(source: Source, split: str) -> str:
+    """A source's name without folders, but with the data set's."""
+    if isinstance(source, Part):  # its name is the whole's and the cut
+        return _name(source.source, split.partition("[")[0]) + source.name.removeprefix(source.source.name)
+    kind, colon, rest = source.name.partition(":")
+    if source.name.endswith(")"):  # these say their split themselves
+        return source.name
+    path = Path(rest)
+    if kind == "folder":  # .../ffhq/train: the set is called ffhq
+        rest = path.parent.name if split and path.name == split and path.parent.name else path.name
+    elif kind == "idx":  # .../mnist/t10k-images-idx3-ubyte, whichever split was asked for
+        return f"idx:{path.parent.name}/{path.name}".replace(":/", ":")
+    else:
+        rest = path.name
+    return f"{kind}{colon}{rest if colon else ''} {split}".strip()
+
+
+def _contents(source: Source, indices: np.ndarray) -> Iterator[bytes]:
+    """What tells one set of pictures from another without decoding any."""
+    if isinstance(source, Part):
+        yield from _contents(source.source, indices + source.first)
+    elif isinstance(source, ArraySource):
+        for i in indices:
+            x = np.ascontiguousarray(source.images[i])
+            yield f"{x.shape}{x.dtype}".encode()
+            yield x.tobytes()
+    elif paths := getattr(source, "paths", None):
+        for i in indices:
+            found = paths[i].stat()
+            yield f"{paths[i].parent.name}/{paths[i].name} {found.st_size} {found.st_mtime_ns}".encode()

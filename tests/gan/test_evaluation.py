@@ -31,6 +31,13 @@ def network(monkeypatch, tmp_path):
     monkeypatch.setattr(features, "load", lambda name, path, resize: features.random(name, 0))
 
 
+@pytest.fixture
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def test_values_and_their_recipes_are_kept(network, tmp_path, capsys):
     config = config_lib.override(config_lib.smoke(config_lib.load("gan/goodfellow:small,features=lenet")), [
         "task.evaluation.n=8", "task.evaluation.n_real=16", "task.evaluation.batch=8",
@@ -45,11 +52,13 @@ def test_values_and_their_recipes_are_kept(network, tmp_path, capsys):
     assert again["fd_lenet"] == pytest.approx(out.metrics["fd_lenet"], rel=1e-6), "the same key, the same samples"
     # Another measurement, from the command line: what the run says of its own metrics stays.
     assert launch.main(["eval", run, "--metrics=recall", "--config.task.evaluation.n=6",
-                        "--config.task.evaluation.settings.k=2", "--json=-"]) == 0
+                        "--config.task.evaluation.settings.k=2",
+                        "--config.task.evaluation.reference_split=test", "--json=-"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"step", "recall_lenet"}
     assert json.loads((tmp_path / "run" / "recipes.json").read_text())["fd_lenet"] == kept
     page = report.write(run).read_text()
-    for text in ("Frechet distance (lenet)", kept["id"], "recall (lenet)", "k 2", "builtin:digits (train), 8 pixels"):
+    for text in ("Frechet distance (lenet)", kept["id"], "recall (lenet)", "k 2", "builtin:digits (train), 8 pixels",
+                 "builtin:digits (test), 8 pixels"):
         assert text in page, text
     for wrong, line in ((["--metrics=recal"], "did you mean 'recall'"),
                         (["--metrics=fid"], "InceptionV3 with the published weights alone"),
@@ -122,7 +131,7 @@ def test_every_measured_picture_has_noise_of_its_own_and_truncation_is_in_the_re
         whole - near
 
 
-def test_growing_networks_with_styles_are_measured_with_noise_too():
+def test_growing_networks_with_styles_are_measured_with_noise_too(quick_compilation):
     small = {"resolution": 8, "channels": 1, "fmap_base": 32, "fmap_max": 4}
     experiment = config_lib.build(config_lib.load("gan/stylegan:small,res=8", [
         "task.latent_dim=4", "task.generator.z_dim=4", "task.generator.w_dim=4", "task.generator.mapping_layers=1",

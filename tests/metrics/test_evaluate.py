@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.data.images import save_image
 from genjax.data.pipeline import Pipeline
 from genjax.data.sources import ArraySource
 from genjax.errors import UserError
@@ -145,7 +147,7 @@ def test_reals_of_a_pipeline_are_the_plain_images():
     np.testing.assert_array_equal(found, np.repeat(images[:, 2:10, 1:9], 3, -1))
     whole = Pipeline(source, batch_size=20, shuffle=False, prefetch=0)
     np.testing.assert_array_equal(to_uint8(whole.batch(0)["image"]), images)
-    part = Reals.of_pipeline(whole, n=7, split="test")
+    part = Reals.of_pipeline(Pipeline(source, split="test", prefetch=0), n=7)
     assert list(part.indices()) == sorted(set(part.indices())) != list(range(7)) and len(part.indices()) == 7
     assert part.name == "npz:b.npz test" and Reals(source, image_size=8).name == "npz:b.npz train, 8 pixels"
     assert next(Reals(source, image_size=8).batches()).shape == (20, 8, 8, 1)
@@ -175,3 +177,48 @@ def test_the_inception_score_is_of_logits_without_bias(tmp_path):
     assert dict(biased.recipe.parameters)["logits"] == "without bias"
     with pytest.raises(UserError, match="logits: with bias / without bias"):
         plain - biased
+
+
+def test_any_changed_picture_is_measured_anew(reals, tmp_path):
+    """Sixteen pictures are probed, one between them is changed."""
+    images = reals.source.images.copy()
+    images[1, 0, 0] ^= 1
+    changed = Reals(ArraySource(images, name=reals.source.name), "train")
+    assert changed.probe() == reals.probe() and changed.identity() != reals.identity()
+    found = [real_statistics(Tiny(), r, 60, cache=tmp_path).pixels for r in (reals, changed)]
+    assert found[0] != found[1]
+
+
+def test_reals_of_files_and_of_another_split(tmp_path):
+    folder = tmp_path / "somewhere" / "faces"
+    for split, count in (("train", 30), ("test", 3)):
+        for i in range(count):
+            save_image(folder / split / f"{i:02}.png", np.random.default_rng(i).random((8, 8, 3)))
+    spec = f"folder:{folder}"
+    of = {split: Pipeline(spec, split=split, image_size=4, prefetch=0) for split in ("train", "test", "train[:5]")}
+    names = {k: Reals.of_pipeline(p).name for k, p in of.items()}
+    assert names == {"train": "folder:faces train, 4 pixels", "test": "folder:faces test, 4 pixels",
+                     "train[:5]": "folder:faces train[:5], 4 pixels"}
+    whole = Reals.of_pipeline(of["train[:5]"], 0, "train")
+    assert whole.n == 30 and whole.name == names["train"] and whole.identity() == Reals.of_pipeline(
+        of["train"]).identity() != Reals.of_pipeline(of["train[:5]"]).identity()
+    with pytest.raises(UserError, match="given as arrays.*folder:PATH"):
+        Reals.of_pipeline(Pipeline(whole.source, prefetch=0), 0, "test")
+    before = whole.identity()
+    os.utime(folder / "train" / "03.png", (1, 1))  # its pixels are as they were
+    assert whole.identity() != before
+
+
+def test_resampling_is_the_pipelines(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    source, found = ArraySource(x, name="npz:/a/b.npz"), {}
+    for how in ("box", "lanczos"):
+        pipeline = Pipeline(source, batch_size=3, image_size=4, shuffle=False, prefetch=0, resample=how)
+        reals = Reals.of_pipeline(pipeline)
+        found[how] = next(reals.batches())
+        np.testing.assert_array_equal(to_uint8(pipeline.batch(0)["image"]), found[how])
+        assert reals.name == "npz:b.npz train, 4 pixels" + (" by box" if how == "box" else "")
+    means = x.reshape(3, 4, 2, 4, 2, 3).mean((2, 4))
+    assert np.abs(found["box"] - means).max() <= 1 < np.abs(found["lanczos"] - means).max()
+    with pytest.raises(UserError, match="did you mean 'box'"):
+        Pipeline(source, resample="boxx")
