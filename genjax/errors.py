@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 12  # names in a message; more is no line that anybody reads
+
 
 class UserError(ValueError):
     """Something the user can mend. The message is one line that says what is wrong and what to do.
@@ -29,11 +31,12 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
       valid: the names that exist.
 
     Returns:
-      A `UserError` that names the nearest valid name, or lists them all when none is near.
+      A `UserError` that names the nearest valid name, or lists them (many: the first) when none is near.
     """
     valid = sorted(str(v) for v in valid)
     near = nearest(name, valid)
-    hint = f"did you mean {near!r}?" if near else "valid: " + (", ".join(valid) or "none")
+    shown = valid if len(valid) <= _SHOWN else [*valid[:_SHOWN], f"and {len(valid) - _SHOWN} more"]
+    hint = f"did you mean {near!r}?" if near else "valid: " + (", ".join(shown) or "none")
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -28,5 +28,5 @@ def get_config(arg: str = ""):
         train=node("genjax.core.experiment.TrainOptions", steps=steps, log_every=25 if a.tiny else 100,
                    save_every=max(steps // 10, 1)),
         smoke=("task.samples=4", "task.importance=4", "task.coarse.hidden=8", "task.fine.hidden=8",
-               "data.batch_size=16", "data.image_size=8", "data.views=8"),
+               "data.batch_size=16", "data.image_size=8", "data.views=8", "task.preview_size=4"),
     )

@@ -19,7 +19,7 @@ from genjax.errors import UserError, at_least
 from genjax.fields import sampling, volume
 from genjax.fields.radiance import RadianceField
 from genjax.metrics.image import psnr
-from genjax.ops.camera import image_plane, rays
+from genjax.ops.camera import focal_length, image_plane, look_at, on_sphere, rays
 from genjax.viz.grid import image_grid
 
 
@@ -35,6 +35,7 @@ class Nerf(LossTask):
       noise: standard deviation of the noise on densities while training.
       background: the colour [grey, 0 to 1] behind everything; below 0 for none (black).
       chunk: rays rendered at once for pictures.
+      preview_size: side of the previews, from four sides at half of near and far, towards the origin.
     """
 
     coarse: nn.Module = RadianceField()
@@ -46,10 +47,11 @@ class Nerf(LossTask):
     noise: float = 0.0
     background: float = 1.0
     chunk: int = 4096
+    preview_size: int = 64
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, samples=2, importance=0, noise=0, chunk=1, near=0)
+        at_least(self, samples=2, importance=0, noise=0, chunk=1, near=0, preview_size=2)
         if self.near >= self.far:
             raise UserError(f"near={self.near}, far={self.far}: rays go from near to far")
 
@@ -131,6 +133,18 @@ class Nerf(LossTask):
         out = {k: np.concatenate([p[k] for p in parts])[:h * w] for k in ("rgb", "depth", "alpha")}
         return {k: np.clip(v.reshape(h, w, *v.shape[1:]), 0, np.inf if k == "depth" else 1) for k, v in out.items()}
 
+    def preview(self, variables, batch, rng):
+        """{"turn", "depth"}: the scene from four sides, and its depths (near is bright)."""
+        eye = (self.near + self.far) / 2 * on_sphere(jnp.arange(4) / 4, jnp.full(4, 0.25))
+        seen = [self.view(variables, (self.preview_size,) * 2, e, r, float(focal_length(40.0)))
+                for e, r in zip(np.asarray(eye), np.asarray(look_at(eye)), strict=True)]
+        return {"turn": np.stack([v["rgb"] for v in seen]), "depth": np.stack([self._bright(v) for v in seen])}
+
+    def _bright(self, view):
+        """Depths [H,W] as a picture [H,W,3]: near is bright, nothing black."""
+        near = np.clip((self.far - view["depth"]) / (self.far - self.near), 0, 1)
+        return np.repeat((near * view["alpha"])[..., None], 3, -1)
+
     def _held_out(self, variables, data, most):
         """Pairs of truth and rendering of up to `most` held-out views, evenly chosen."""
         views = data.test[np.unique(np.linspace(0, len(data.test) - 1, most).round().astype(int))]
@@ -145,7 +159,6 @@ class Nerf(LossTask):
     def results(self, variables, data, rng):
         """{"views"}: held-out pictures over their renderings over the depths (near is bright)."""
         pairs = self._held_out(variables, data, 4)
-        depth = [np.repeat(np.clip((self.far - b["depth"]) / (self.far - self.near), 0, 1)[..., None], 3, -1)
-                 * b["alpha"][..., None] for _, b in pairs]
+        depth = [self._bright(b) for _, b in pairs]
         rows = np.stack([*(a for a, _ in pairs), *(b["rgb"] for _, b in pairs), *depth])
         return {"views": image_grid(rows, len(pairs), scale=max(1, 200 // rows.shape[2])) / 255.0}

@@ -19,8 +19,8 @@ from genjax.viz import jsonl
 from tests.core.toy import ToyTask
 
 TOY = "tests/core/toy_config.py"
-VERBS = ("train", "sweep", "sample", "eval", "reproduce", "plan", "verify-resume", "show", "diff", "report", "status",
-         "bench", "list", "convert")
+VERBS = ("train", "sweep", "sample", "play", "eval", "reproduce", "plan", "verify-resume", "show", "diff", "report",
+         "status", "bench", "list", "convert")
 
 
 def command(root, *argv, cwd=None, **env):
@@ -137,7 +137,7 @@ def test_help_of_every_verb(capsys, verb):
     out = capsys.readouterr().out
     assert e.value.code == 0 and f"launch.py {verb}" in out and len(out.splitlines()) > 4
     assert ("--config.KEY" in out) == (verb in ("train", "sweep", "plan", "show", "verify-resume"))
-    assert ("--json" in out) == (verb not in ("train", "sample", "show", "diff", "report", "convert"))
+    assert ("--json" in out) == (verb not in ("train", "sample", "play", "show", "diff", "report", "convert"))
 
 
 def test_help_lists_the_verbs(capsys):
