@@ -2,8 +2,8 @@
 
 Settings of the authors' code: batch 128, Adam 2e-4 with beta1 .5 and L2 1e-5, z uniform on (-1,1)^100, 25 epochs of
 350k faces at 64 x 64 (bedrooms: 3 million, 1 and 5 epochs), nothing mirrored. Without a source the few photographs of
-scikit-image are taken, to see that it runs. carpedm20's faces are the middle 108 x 108 of CelebA's 178 x 218,
-pytorch/examples' the middle 178 x 178.
+scikit-image (with cond scikit-learn's digits) are taken, to see that it runs. carpedm20's faces are the middle
+108 x 108 of CelebA's 178 x 218, pytorch/examples' the middle 178 x 178.
 
     python launch.py train --config configs/gan/dcgan.py:small
     python launch.py train --config gan/dcgan --config.data.source=folder:/data/bedrooms
@@ -59,7 +59,7 @@ def get_config(arg: str = ""):
                                      **{**v["d"], "widths": wide["discriminator"]}),
                   g_optimizer="@optimizer", d_optimizer="@optimizer", evaluation=evaluation(a.features),
                   conditional=a.cond, **v["task"]),
-        data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small else "builtin:photos",
+        data=node("genjax.data.pipeline.Pipeline", source="builtin:digits" if a.small or a.cond else "builtin:photos",
                   image_size=res, channels=channels, batch_size=v["batch"]),
         optimizer=adam,
         train=node("genjax.core.experiment.TrainOptions", steps="200 epochs" if a.small else "25 epochs",

@@ -16,7 +16,8 @@ COMMANDS = [" ".join(c.split()) for c in re.findall(r"^ *python launch\.py (.*)$
 
 def test_there_are_commands_for_the_papers_data():
     assert all(s in TEXT for s in ("folder:/data/ffhq", "folder:/data/celeba", "tfds:celeb_a", "tfds:cifar10",
-                                   "idx:/data/mnist")) and len(COMMANDS) >= 15
+                                   "idx:/data/mnist",
+                                   "idx:/data/fashion-mnist")) and len(COMMANDS) >= 15
 
 
 @pytest.mark.parametrize("command", COMMANDS)
