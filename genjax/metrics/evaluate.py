@@ -21,7 +21,7 @@ from genjax.metrics.kernel import kernel_distance
 from genjax.metrics.ms_ssim import WEIGHTS, pair_similarity
 from genjax.metrics.precision_recall import manifold_metrics
 from genjax.metrics.reals import Reals
-from genjax.metrics.recipe import Recipe, Value
+from genjax.metrics.recipe import ALONE, Recipe, Value, resolution_of
 from genjax.metrics.statistics import (
     Collected,
     FeatureNetwork,
@@ -117,14 +117,14 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
         reference = real_statistics(network, reals, batch, {k for m in names for k in NEEDS[m][1]}, cache)
     shown: list[np.ndarray] = []
     drawn = generate(sample_fn, key, n, batch, args=args, value_range=value_range)
-    watched = {"ms_ssim": settings.ssim_images, "sifid": settings.sifid_images}
+    watched = {"ms_ssim": settings.ssim_images, "sifid": settings.sifid_images, "inception_score": 1}
     if set(watched) & set(names):
         drawn = _watched(drawn, shown, max(watched[name] for name in names if name in watched))
     keep = {k for m in names for k in NEEDS[m][0]}
     if UNBIASED in getattr(network, "layers", ()):
         keep = {UNBIASED if k == "logits" else k for k in keep}
     keep = tuple(sorted(keep))
-    if set(names) <= set(watched):  # no features: only the images
+    if set(names) <= {"ms_ssim", "sifid"}:  # no features: only the images
         found = None
         for _ in drawn:
             pass
@@ -135,6 +135,8 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
         measured["sifid"] = _sifid(network, reals, np.concatenate(shown)[: settings.sifid_images], settings)
     values = {}
     for name, (value, std, parameters) in measured.items():
+        if name in ALONE:
+            parameters = {**parameters, "resolution": resolution_of(shown[0])}
         recipe = _recipe(name, network, reals, reference, n, {**parameters, **dict(how)})
         values[recipe.key] = Value(float(value), recipe, std)
     return values
@@ -193,7 +195,8 @@ def _sifid(network, reals, images, s):
     maps = [np.asarray(network(jax.numpy.asarray(x[None]), layers=(SIFID_LAYER,))[SIFID_LAYER], np.float64)
             for x in (reals.image(reals.indices()[0]), *images)]
     each = np.array([sifid(maps[0], x, s.allow_few)[0] for x in maps[1:]])
-    return each.mean(), float(each.std()), {"images": len(images), "layer": SIFID_LAYER}
+    few = {"allow_few": True} if min(x[..., 0].size for x in maps) < maps[0].shape[-1] else {}
+    return each.mean(), float(each.std()), {"images": len(images), "layer": SIFID_LAYER, **few}
 
 
 def _watched(batches: Iterator[np.ndarray], shown: list[np.ndarray], n: int) -> Iterator[np.ndarray]:

@@ -36,6 +36,8 @@ class Evaluation:
         on 1000 of 70 000 pictures (`data.split=train[:1000]`) is comparable with others only against all, "train".
       batch: pictures per device and call.
       settings: the metrics' own parameters.
+      ppl_epsilon, ppl_crop: the step of path lengths, and whether they look at the face alone (as published for FFHQ),
+        see `PathSettings`.
       lpips: the network of path lengths, "vgg" as published, "alex" or "squeeze"; lpips_trunk and lpips_heads are files
         of its weights and of its linear heads, "" for the cache or a download.
     """
@@ -49,12 +51,16 @@ class Evaluation:
     reference_split: str = ""
     batch: int = 64
     settings: Settings = Settings()
+    ppl_epsilon: float = 1e-4
+    ppl_crop: bool = False
     lpips: lpips_lib.Net = "vgg"
     lpips_trunk: str = ""
     lpips_heads: str = ""
 
     def __post_init__(self):
         at_least(self, n=2, n_real=0, batch=1)
+        if self.ppl_epsilon <= 0:
+            raise UserError(f"ppl_epsilon={self.ppl_epsilon}: the step of path lengths is positive, e.g. 1e-4")
 
     @functools.cached_property
     def _features(self) -> features.FeatureNetwork:
@@ -77,7 +83,7 @@ class Evaluation:
           data: the run's data set, a `Pipeline`.
           args: the generator's weights.
           value_range: of the pictures.
-          how: parameters for the recipes, where the pictures were not simply drawn.
+          how: parameters for the recipes of all but path lengths, where the pictures were not simply drawn.
           paths: "z" or "w" -> how pictures are made from those latents, for path lengths; None where they cannot be.
         """
         lengths = [name for name in dict.fromkeys(self.metrics) if name in PATHS]
@@ -90,9 +96,8 @@ class Evaluation:
             value = perceptual_path_length(
                 made.decode, self._distance, jax.random.fold_in(key, CHOICES - 1 - i), self.n, width=made.width,
                 mapping=made.mapping, args=made.args, batch=self.batch,
-                settings=PathSettings(space=name[4], sampling=name[5:]))
-            recipe = dataclasses.replace(value.recipe, parameters=(*value.recipe.parameters, *how))
-            found[recipe.key] = dataclasses.replace(value, recipe=recipe)
+                settings=PathSettings(space=name[4], sampling=name[5:], epsilon=self.ppl_epsilon, crop=self.ppl_crop))
+            found[value.recipe.key] = value
         if not others:
             return found
         if not hasattr(data, "source"):

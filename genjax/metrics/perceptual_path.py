@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from genjax.errors import UserError, unknown
-from genjax.metrics.recipe import Recipe, Value
+from genjax.metrics.recipe import Recipe, Value, resolution_of
 from genjax.metrics.statistics import place, rows_per_call
 from genjax.ops.interpolate import lerp, slerp_unit
 from genjax.ops.resample import resize
@@ -78,7 +78,8 @@ def perceptual_path_length(decode: Callable[..., jax.Array], distance: Distance,
     s = settings or PathSettings()
     found = path_distances(decode, distance, key, n, width=width, settings=s, **options)
     recipe = Recipe(metric="path_length", network=distance.name, weights=distance.weights_id, n_fake=n, uint8="none",
-                    parameters=tuple(dataclasses.asdict(s).items()))
+                    parameters=(*dataclasses.asdict(s).items(),
+                                ("resolution", _resolution(decode, key, width, s, **options))))
     return Value(trimmed_mean(found, *s.trim), recipe)
 
 
@@ -109,6 +110,15 @@ def path_distances(decode: Callable[..., jax.Array], distance: Callable[[jax.Arr
         a, b = _pair((decode, mapping, width, s), key, place(index), args)
         found.append(np.asarray(distance(a, b), np.float64)[: n - first])
     return np.concatenate(found) / s.epsilon**2
+
+
+def _resolution(decode, key, width, s, mapping=None, args=(), **_):
+    """"HxWxC" of what a generator makes, before the crop."""
+    def one(key, args):
+        z = jax.random.normal(key, (1, width))
+        return decode(mapping(z, *args) if s.space == "w" and mapping is not None else z, key[None], *args)
+
+    return resolution_of(jax.eval_shape(one, key, args))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -37,6 +37,7 @@ _NAMES = {
     "statistics": (None, None, "statistics", "statistics", True),
 }
 METRICS = tuple(name for name in _NAMES if name != "statistics")
+ALONE = ("inception_score", "ms_ssim", "path_length")  # of the generator alone: no real image is looked at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class Recipe:
       weights: what its weights are known by, a sha256 or its beginning.
       resize: how images are brought to its input size: "legacy", "clean" or "none".
       dtype: the network's arithmetic.
-      reals: where the real images come from and what they are: source, split, digest of the pixels; "" for none.
+      reals: where the real images come from and what they are: source, split, digest of the pixels; "" for none, as for
+        `ALONE`, whose parameters hold the generator's "resolution".
       n_real, n_fake: how many images.
       uint8: how generated floats became 8 bits.
       parameters: the metric's own, e.g. (("k", 3),), sorted by name.
@@ -133,8 +135,14 @@ class Recipe:
                  f"{self.resize} resize" if self.network else "", self.dtype,
                  f"{self.n_fake} generated" if self.n_fake else "",
                  f"{self.n_real} real of {self.reals}" if self.n_real else "",
+                 "of the generator alone" if self.metric in ALONE else "",
                  *(f"{k} {v}" for k, v in self.parameters), f"recipe {self.id}"]
         return ", ".join(filter(None, parts))
+
+
+def resolution_of(images: Any) -> str:
+    """"HxWxC" of images [...,H,W,C]."""
+    return "x".join(map(str, images.shape[-3:]))
 
 
 def is_published(weights: str) -> bool:

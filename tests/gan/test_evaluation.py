@@ -83,19 +83,22 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch, tmp_path):
         assert "\n" not in str(e.value) and "put it at" in str(e.value)
 
 
-def test_path_lengths_of_a_generator_with_styles(monkeypatch):
+def test_path_lengths_of_a_generator_with_styles(monkeypatch, quick_compilation):
     """LPIPS over a real generator, in z and in w; grey pictures beyond (-1, 1) included."""
     monkeypatch.setattr(lpips, "load", lambda net, trunk, heads: lpips.random(net))
     g = Generator(z_dim=4, w_dim=4, mapping_layers=1, resolution=32, channels=1, channel_base=64, channel_max=4)
     t = tiny.task(generator=g, latent_dim=4, evaluation=Evaluation(
-        metrics=("ppl_wend", "ppl_zend"), lpips="squeeze", n=4, batch=4))
+        metrics=("ppl_wend", "ppl_zend"), lpips="squeeze", n=4, batch=4, ppl_epsilon=1e-3))
     keys = dict(zip(("params", "noise"), jax.random.split(jax.random.key(0)), strict=True))
     params = jax.jit(g.init)(keys, jnp.zeros((1, 4)))
     variables = {"params": params["params"], "extra": {"buffers": params["buffers"]}}
     found = t.evaluate(variables, None, jax.random.key(1))
     assert list(found) == ["ppl_wend_lpips_squeeze", "ppl_zend_lpips_squeeze"]
     assert all(np.isfinite(float(v)) and float(v) > 0 for v in found.values())
-    assert found["ppl_wend_lpips_squeeze"].recipe.weights == "random-0"
+    recipe = found["ppl_wend_lpips_squeeze"].recipe
+    parameters = dict(recipe.parameters)
+    assert recipe.weights == "random-0" and "of the generator alone" in str(recipe)
+    assert (parameters["resolution"], parameters["epsilon"], parameters["crop"]) == ("32x32x1", 1e-3, False)
     z, w = (t.paths(variables)(space) for space in "zw")
     ws = jax.eval_shape(w.mapping, jnp.zeros((2, 4)), *w.args)
     assert ws.shape == (2, 8, 4) and z.mapping is None and z.width == w.width == 4
@@ -150,3 +153,28 @@ def test_growing_networks_with_styles_are_measured_with_noise_too(quick_compilat
     np.testing.assert_allclose(draw(keys[::-1], variables)[::-1], x, atol=1e-5)
     plain = t._full(t._grown(4, 1.0, {**variables, "params": params["params"]}, t.draw(keys), None))
     np.testing.assert_allclose(draw(keys, {**variables, "params": params["params"]}), plain, atol=1e-4)
+
+
+def test_path_lengths_take_their_crop_and_step_from_the_config():
+    class Difference:
+        name, weights_id = "difference", "none"
+
+        def __call__(self, a, b):
+            return jnp.square(a - b).mean((1, 2, 3))
+
+    def decode(z, keys):
+        return jnp.zeros((len(z), 8, 8, 1)).at[:, 0].set(1e3 * z[:, :1, None]) + z[:, :1, None, None]
+
+    found = {}
+    for crop in (False, True):
+        ask = Evaluation(metrics=("ppl_zend",), n=4, batch=4, ppl_crop=crop, ppl_epsilon=1e-2)
+        ask.__dict__["_distance"] = Difference()
+        (found[crop],) = ask(None, jax.random.key(0), None, (), (-1, 1), (("psi", 0.5),),
+                             lambda space: Paths(decode, 3, None, ())).values()
+    assert float(found[True]) < 1e-3 * float(found[False]), "the first row is cut off"
+    assert dict(found[True].recipe.parameters)["epsilon"] == 1e-2
+    assert "psi" not in dict(found[True].recipe.parameters), "walks are not truncated"
+    with pytest.raises(UserError, match="crop: none / True"):
+        found[False] - found[True]
+    with pytest.raises(UserError, match="is positive"):
+        Evaluation(ppl_epsilon=0)

@@ -112,6 +112,7 @@ def test_diversity_needs_no_network_numbers(tmp_path):
     found = evaluate(("ms_ssim",), Tiny(), None, large, KEY, 9, 4, settings=settings, cache=tmp_path)
     value = found["ms_ssim"]
     assert 0 < float(value) < 1 and value.recipe.n_fake == 6 and value.recipe.network == ""
+    assert dict(value.recipe.parameters)["resolution"] == "24x24x1" and "of the generator alone" in str(value.recipe)
 
 
 class Mapped(Tiny):
@@ -124,6 +125,14 @@ class Mapped(Tiny):
         return {"conv3": jnp.concatenate([x, x**2], -1)}
 
 
+class Crowded(Mapped):
+    """With more maps than places."""
+
+    def __call__(self, images, layers=()):
+        x = super().__call__(images)["conv3"]
+        return {"conv3": jnp.concatenate([x**k for k in range(1, 36)], -1)}
+
+
 def test_sifid_is_the_mean_over_samples_of_one_picture(tmp_path):
     images = np.concatenate(list(generate(draw, KEY, 6, 6)))
     one = Reals(ArraySource(images[3:4], name="npz:one"), "train")
@@ -133,6 +142,9 @@ def test_sifid_is_the_mean_over_samples_of_one_picture(tmp_path):
     each = sifid(maps[[3] * 5], maps[:5])
     assert float(value) == pytest.approx(each.mean()) and each[3] == pytest.approx(0, abs=1e-9)
     assert (value.recipe.n_real, value.recipe.n_fake) == (1, 5) and dict(value.recipe.parameters)["layer"] == "conv3"
+    assert "allow_few" not in dict(value.recipe.parameters)
+    few = evaluate(("sifid",), Crowded(), one, draw, KEY, 2, 4, settings=Settings(allow_few=True), cache=tmp_path)
+    assert dict(few["sifid_tiny"].recipe.parameters)["allow_few"] is True
     two = Reals(ArraySource(images[:2], name="npz:two"), "train")
     for reals, network in ((two, Mapped()), (one, Tiny())):
         with pytest.raises(UserError, match="one picture they learned"):
@@ -174,7 +186,7 @@ def test_the_inception_score_is_of_logits_without_bias(tmp_path):
     assert float(biased) == pytest.approx(float(plain), rel=1e-7) and float(plain) > 1.0001
     with_bias = float(measured(None, tmp_path, ("inception_score",), BiasedAlone())["cs_tiny"])
     assert with_bias < 1.00001, "the bias would have been seen"
-    assert dict(biased.recipe.parameters)["logits"] == "without bias"
+    assert dict(biased.recipe.parameters) == {"logits": "without bias", "resolution": "8x8x1", "splits": 2}
     with pytest.raises(UserError, match="logits: with bias / without bias"):
         plain - biased
 
