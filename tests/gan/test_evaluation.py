@@ -83,7 +83,7 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch, tmp_path):
         assert "\n" not in str(e.value) and "put it at" in str(e.value)
 
 
-def test_path_lengths_of_a_generator_with_styles(monkeypatch, quick_compilation):
+def test_path_lengths_of_a_generator_with_styles(monkeypatch):
     """LPIPS over a real generator, in z and in w; grey pictures beyond (-1, 1) included."""
     monkeypatch.setattr(lpips, "load", lambda net, trunk, heads: lpips.random(net))
     g = Generator(z_dim=4, w_dim=4, mapping_layers=1, resolution=32, channels=1, channel_base=64, channel_max=4)
@@ -125,7 +125,7 @@ def test_every_measured_picture_has_noise_of_its_own_and_truncation_is_in_the_re
     some = jax.random.split(jax.random.key(1), 4)
     x = draw(some, variables)
     np.testing.assert_allclose(draw(some[::-1], variables)[::-1], x, atol=1e-5)
-    fixed = t[1.0]._render(variables, t[1.0].draw(some), None)
+    fixed = t[1.0]._images(variables, t[1.0].draw(some), None)
     assert np.abs(x - fixed).max(axis=(1, 2, 3)).min() > 1e-2
     data = Pipeline(source="builtin:digits", prefetch=0)
     whole, near = (t[psi].evaluate(variables, data, jax.random.key(1))["fd_lenet"] for psi in (1.0, 0.3))
@@ -148,10 +148,10 @@ def test_growing_networks_with_styles_are_measured_with_noise_too(quick_compilat
     keys = jax.random.split(jax.random.key(1), 4)
     draw = jax.jit(t._draws[4])
     x = draw(keys, variables)
-    fixed = t._full(t._grown(4, 1.0, variables, t.draw(keys), None))
+    fixed = t._full(t._images(variables, t.draw(keys), None))
     assert x.shape == fixed.shape == (4, 8, 8, 1) and np.abs(x - fixed).max(axis=(1, 2, 3)).min() > 1e-2
     np.testing.assert_allclose(draw(keys[::-1], variables)[::-1], x, atol=1e-5)
-    plain = t._full(t._grown(4, 1.0, {**variables, "params": params["params"]}, t.draw(keys), None))
+    plain = t._full(t._images({**variables, "params": params["params"]}, t.draw(keys), None))
     np.testing.assert_allclose(draw(keys, {**variables, "params": params["params"]}), plain, atol=1e-4)
 
 
