@@ -130,7 +130,7 @@ class Generator(nn.Module):
         for layer in self.mapping:
             x = activated(layer(x))
         if update:
-            self.w_avg.lerp_(x.detach().mean(0), 0.005)
+            self.w_avg.lerp_(x.detach().float().mean(0), 0.005)
         return x[:, None].expand(-1, self.count, -1)
 
     def forward(self, w, fixed: bool = False):
@@ -245,15 +245,19 @@ class Training:
 
 def make_step(batch: int, count: int = 16, device: str = "cpu", **settings) -> Callable[[], None]:
     """A function that makes `count` steps, a whole lazy period, on random pictures and waits."""
-    training = Training(device=device, **settings)
+    return stepping(Training(device=device, **settings), batch, count)
+
+
+def stepping(training: Training, batch: int, count: int) -> Callable[[], None]:
+    """`make_step` of that training."""
     size, channels = training.g.sizes[-1], training.d.from_rgb.weight.shape[1]
-    real = torch.rand(batch, channels, size, size, device=device) * 2 - 1
+    real = torch.rand(batch, channels, size, size, device=training.device) * 2 - 1
     real = real.contiguous(memory_format=torch.channels_last)
 
     def steps() -> None:
         for _ in range(count):
             training.step(real)
-        if device == "cuda":
+        if training.device == "cuda":
             torch.cuda.synchronize()
 
     return steps

@@ -30,6 +30,14 @@ def test_parameter_counts_are_those_of_pytorch(index, scale):
         leaves(params["generator"]), leaves(params["discriminator"])]
 
 
+def test_the_cifar_configuration_in_pytorch_has_the_published_parameters():
+    pytest.importorskip("torch")
+    from experiments.bench._torch_stylegan2_cifar import Training
+
+    t = Training(resolution=32, base=32768, widest=512, latent=512, group=32)
+    assert [sum(p.numel() for p in net.parameters()) for net in (t.g, t.d)] == [19_947_539, 20_720_641]
+
+
 def test_stylegan2_networks_agree_with_pytorch():
     """The same weights give the same pictures and logits."""
     torch = pytest.importorskip("torch")
@@ -120,5 +128,12 @@ def test_bench_gan(tmp_path):
     """Every row of `bench gan`, with its peer where PyTorch is installed."""
     assert launch.main(["bench", "gan", "--smoke", "--repeats", "1", "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [r["case"].split()[0] for r in rows] == ["DCGAN", "StyleGAN2"] and all(r["genjax"] > 0 for r in rows)
-    assert all((r["peer"] is not None) == (importlib.util.find_spec("torch") is not None) for r in rows)
+    modulated = ["modulated convolution"] * 2
+    assert [" ".join(r["case"].split()[:2]) for r in rows] == [
+        "DCGAN step", "StyleGAN2 step", *["StyleGAN2-ADA cifar"] * 2, *modulated]
+    assert all(r["genjax"] > 0 for r in rows)
+    assert [r["unit"] for r in rows] == ["ms", "ms", "images/s", "images/s", "ms", "ms"]
+    torch = importlib.util.find_spec("torch") is not None
+    assert [r["peer"] is not None for r in rows] == [torch, torch, torch, False, True, True]
+    assert "no augmentation, bfloat16" in rows[2]["case"] and "ADA, bfloat16" in rows[3]["case"]
+    assert all("grouped convolution" in r["peer_name"] for r in rows[4:])
