@@ -1,5 +1,4 @@
-"""Adversarial training beside PyTorch: steps of DCGAN and StyleGAN2, pictures per second of StyleGAN2-ADA's CIFAR-10
-configuration; and the modulated convolution by its two algorithms.
+"""Adversarial training beside PyTorch (DCGAN, StyleGAN2), and the modulated convolution by its two algorithms.
 
 PyTorch (optional: pip install -r requirements-compare.txt) trains the same networks channels-last, on the same device,
 in the same call, alternating with genjax. DCGAN (pytorch/examples) makes a discriminator and a generator update with a
