@@ -120,8 +120,6 @@ class Experiment:
         if theirs is not None and tuple(theirs) != ours:
             raise UserError(f"config.data makes pictures in {tuple(theirs)}, config.task works in {ours};"
                             f" set config.data.value_range={ours[0]:g},{ours[1]:g}")
-        if hasattr(self.task, "check_data"):  # what a task asks of its data beyond shapes
-            self.task.check_data(self.data)
         rng_lib.check_seed(self.seed, "config.seed")
         if self.train.steps_per_call < 1:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")

@@ -1,5 +1,6 @@
 """Several real processes on loopback: the same bits however many there are, killed and resumed, stopped together."""
 
+import functools
 import json
 import os
 import signal
@@ -35,6 +36,26 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as m:
         m.setenv("GENJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def again_if_aborted(test):
+    """Once more where a process was aborted: a thread of the runtime's collectives may throw when its connection
+    breaks, before the watch has ended the process in order. Seen twice in some hundred runs, on a busy machine."""
+    @functools.wraps(test)
+    def run(tmp_path, **given):
+        try:
+            test(tmp_path=_made(tmp_path / "first"), **given)
+        except AssertionError as e:
+            if str(-signal.SIGABRT) not in str(e):
+                raise
+            test(tmp_path=_made(tmp_path / "second"), **given)
+
+    return run
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
 
 
 class Processes:
@@ -100,6 +121,7 @@ def test_the_number_of_processes_does_not_change_the_bits(root, two, tmp_path, c
 
 
 @pytest.mark.parametrize("victim", [0, 1])
+@again_if_aborted
 def test_one_killed_the_other_says_so_and_both_resume(root, two, tmp_path, capsys, victim):
     run = tmp_path / "run"
     these = Processes(root, run, 2, "--config.data.pause=0.05").reach(12)
@@ -147,11 +169,12 @@ def test_where_all_fail_each_says_why(root, tmp_path):
     assert codes == [2, 2] and all("the loss is nan at step 3" in s for s in said)
 
 
+@again_if_aborted
 def test_one_crashes_and_nobody_waits(root, tmp_path):
     began = time.time()
     these = Processes(root, tmp_path / "run", 2, "--config.data.crash=8")
     said = [p.communicate(timeout=120)[1] for p in these.all]
-    assert [p.returncode for p in these.all] == [PREEMPTED_EXIT, 1] and time.time() - began < 60
+    assert [p.returncode for p in these.all] == [PREEMPTED_EXIT, 1] and time.time() - began < 60, said
     assert "process 1 of this run is gone" in said[0] and "a mistake in this process alone" in said[1]
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from genjax.core import rng as rng_lib
 from genjax.core import snapshot
-from genjax.core.experiment import Experiment
 from genjax.data.source_array import ArraySource, Part
 from genjax.errors import UserError
 from genjax.losses import adversarial as losses
@@ -188,10 +187,10 @@ def test_labels_beyond_the_classes_are_one_line(source):
     """Labels in memory, in a part of such a source, or only the names of the classes."""
     data = types.SimpleNamespace(constant=False, batch_size=4, element_spec=SPEC, batch=batch, source=source,
                                  classes=tuple("abcde"), __len__=lambda: 3)
-    Experiment(task=task(classes=5, conditional=True), data=data)
-    Experiment(task=task(), data=data)
+    task(classes=5, conditional=True).check_data(data)
+    task().check_data(data)
     with pytest.raises(UserError, match=r"labels 0 to 4, the generator 3 classes; set config.task.generator.classes=5"):
-        Experiment(task=task(classes=3, conditional=True), data=data)
+        task(classes=3, conditional=True).check_data(data)
 
 
 def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
