@@ -80,6 +80,9 @@ class Task(Protocol):
         """What samples can be steered by, for `sample RUN --control NAME`: functions by name, `f(variables, rng, *,
         n=4, ...)`, see `genjax.core.control`. They return named pictures [H,W,C] and films [T,H,W,C] in [0,1]."""
 
+    def check_data(self, data: Any) -> None:
+        """Refuses data that does not suit, shapes aside; asked before training, not for samples, which need none."""
+
     def stage(self, variables: dict[str, Any]) -> Any:
         """What `play` shows of a snapshot, a `genjax.core.play.Stage`; None for nothing."""
 
@@ -116,6 +119,9 @@ class TaskBase:
     def controls(self):
         """Nothing to steer."""
         return {}
+
+    def check_data(self, data):
+        """All data of the right shapes will do."""
 
     def stage(self, variables):
         """Nothing to play with."""

@@ -243,8 +243,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
     folder = RunFolder(workdir)
     experiment = config_lib.build(config)
     experiment.lengths()  # the config's own errors come before anything is written
-    if hasattr(experiment.task, "check_data"):  # what a task asks of its data beyond shapes; samples need no data
-        experiment.task.check_data(experiment.data)
+    experiment.task.check_data(experiment.data)
     programs = Programs(experiment)
     with contextlib.ExitStack() as held:
         was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none

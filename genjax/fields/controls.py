@@ -53,9 +53,13 @@ def still(task: Any, rng: jax.Array, n: int, temperature: float = 0.65, objects:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(rng_lib.per_item(rng, n))
         more = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (2, k, task.code)))(keys))
         scene = scene.replace(shape=more[:, 0], appearance=more[:, 1])
-    codes = {f: temperature * getattr(scene, f)
-             for f in ("shape", "appearance", "background_shape", "background_appearance")}
-    return scene.replace(**codes, boxes=placed(task, n, k), **_camera(task, n))
+    return _tempered(scene, temperature).replace(boxes=placed(task, n, k), **_camera(task, n))
+
+
+def _tempered(scene: Scene, temperature: float) -> Scene:
+    """The scene with its codes times the temperature."""
+    return scene.replace(**{f: temperature * getattr(scene, f)
+                            for f in ("shape", "appearance", "background_shape", "background_appearance")})
 
 
 def placed(task: Any, n: int, k: int, centre: Any = 0.5, angle: Any = 0.5, scale: float = 0.0,
@@ -78,14 +82,15 @@ def film(task: Any, variables: dict[str, Any], frames: list[Scene]) -> np.ndarra
     return x.reshape(len(frames), -1, *x.shape[1:])
 
 
-def _pictures(name, x, turning=False, back=False):
+def _pictures(name, x, turning=False, back=False, each=1):
     """{NAME: the strip, NAME_film: all scenes beside each other}; `turning`: the end is the beginning; `back`: the film
-    goes there and back again."""
+    goes there and back again; `each`: frames that a picture stays."""
     last = len(x) - max(1, len(x) // STRIP) if turning else len(x) - 1
     at = np.linspace(0, last, STRIP).astype(int)
     scale = max(1, 96 // x.shape[3])
     strip = image_grid(list(x[at].swapaxes(0, 1).reshape(-1, *x.shape[2:])), STRIP, scale=scale)
     film = np.stack([image_grid(list(frame), min(len(frame), 5), scale=scale) for frame in x]) / 255.0
+    film = film.repeat(each, 0)
     return {name: strip, f"{name}_film": np.concatenate([film, film[::-1]]) if back else film}
 
 
@@ -212,16 +217,12 @@ def add_objects(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, layou
     scene = still(task, rng, n, temperature, k).replace(**_camera(task, n, 0.0))
     # A share of -1 makes the smallest box smaller still by the width of its range.
     frames = [scene.replace(boxes=placed(task, n, k, centres, 0.5, scale, np.arange(k) < i)) for i in range(1, k + 1)]
-    x = film(task, variables, frames)
-    return _pictures("add_objects", x.repeat(20, 0), back=True) | {
-        "add_objects": _pictures("a", x)["a"]}
+    return _pictures("add_objects", film(task, variables, frames), back=True, each=20)
 
 
 def layers(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, temperature: float = 1.0) -> Pictures:
     """Samples taken apart: the image, its depth (near is bright), each object's opacity, and the background's share."""
-    scene = jax.tree.map(np.asarray, task.draw(rng_lib.per_item(rng, n)))
-    scene = scene.replace(**{f: temperature * getattr(scene, f) for f in (
-        "shape", "appearance", "background_shape", "background_appearance")})
+    scene = _tempered(jax.tree.map(np.asarray, task.draw(rng_lib.per_item(rng, n))), temperature)
     x = film(task, variables, [scene])[0]
     v = task.volumes(variables, scene)
     near, far = task.generator.near, task.generator.far

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.fields.encoding import gaussian, gaussian_directions, octaves
+from genjax.fields.encoding import gaussian, gaussian_directions, octaves, unit
 from genjax.nn import init
 from genjax.nn.layers import Dense
 
@@ -86,7 +86,7 @@ class FeatureField(nn.Module):
         sigma = self.sigma_out(net)[..., 0].astype(jnp.float32)
         net = self.feat_view(net) + per_point(self.fc_z_view(z_a))
         if self.view_directions:
-            d = d * jax.lax.rsqrt(jnp.maximum(jnp.square(d).sum(-1, keepdims=True), 1e-20))
+            d = unit(d)
             net = nn.relu(net + self.fc_view(self._encode(d, self.view_octaves))[..., None, :])
         return net, sigma
 

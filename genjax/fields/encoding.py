@@ -29,3 +29,8 @@ def gaussian(x: jax.Array, directions: jax.Array) -> jax.Array:
 def gaussian_directions(octaves: int, std: float = 4.0, seed: int = 42) -> np.ndarray:
     """B [3 octaves,3] ~ N(0, std^2), as many features as that many octaves; GIRAFFE's code draws them from seed 42."""
     return (std * np.random.RandomState(seed).randn(3 * octaves, 3)).astype(np.float32)
+
+
+def unit(d: jax.Array) -> jax.Array:
+    """Directions [...,3] with length 1; 0 stays 0."""
+    return d * jax.lax.rsqrt(jnp.maximum(jnp.square(d).sum(-1, keepdims=True), 1e-20))

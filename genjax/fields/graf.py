@@ -203,8 +203,6 @@ class Graf(AdversarialTask):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, code=1, noise_steps=1)
-        if self.conditional:
-            raise UserError("GRAF has no classes; set config.task.conditional=False")
         if self.generator.patch != self.patches.size:
             raise UserError(f"task.generator.patch={self.generator.patch} is not task.patches.size={self.patches.size}")
 

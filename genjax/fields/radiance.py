@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.fields.encoding import octaves
+from genjax.fields.encoding import octaves, unit
 from genjax.nn.layers import Dense
 
 
@@ -53,7 +53,7 @@ class RadianceField(nn.Module):
         sigma = dense(1, "sigma")(h)[..., 0].astype(jnp.float32)
         h = dense(self.hidden, "feature")(h)
         if self.view_directions:
-            d = d * jax.lax.rsqrt(jnp.maximum(jnp.square(d).sum(-1, keepdims=True), 1e-20))
+            d = unit(d)
             v = octaves(d, self.view_octaves, pi=False, include_input=True)[..., None, :]
             v = beside(jnp.broadcast_to(v, (*p.shape[:-1], v.shape[-1])), z_a)
             h = jnp.concatenate([h, v.astype(h.dtype)], -1)

@@ -86,8 +86,6 @@ class Giraffe(AdversarialTask):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, code=1, background_code=1)
-        if self.conditional:
-            raise UserError("GIRAFFE has no classes; set config.task.conditional=False")
         self._nothing_swallows_the_camera()
         span = self.boxes.span(self.generator.padding)
         object.__setattr__(self, "generator", self.generator.clone(span=span))
@@ -102,10 +100,7 @@ class Giraffe(AdversarialTask):
 
     def draw(self, keys, step=None):
         """One `Scene` for each of keys."""
-        def parts(key):
-            return jax.random.split(key, 7)
-
-        k = jax.vmap(parts)(keys)
+        k = jax.vmap(lambda key: jax.random.split(key, 7))(keys)
 
         def normal(i, *shape):
             return jax.vmap(lambda key: jax.random.normal(key, shape))(k[:, i])
