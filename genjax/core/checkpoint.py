@@ -207,7 +207,8 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=_MetaSave(state))
         with self._writing():
             if distributed.main():  # where it cannot make this folder, Orbax leaves threads that wait 300 s for it
-                probe = self.folder / f"{step}.orbax-checkpoint-tmp"
+                # Not named like its own: those of killed runs it clears away in the background.
+                probe = self.folder / ".writable"
                 probe.mkdir(exist_ok=True)
                 probe.rmdir()
             self._manager.save(step, args=args)

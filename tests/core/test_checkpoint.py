@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,23 @@ def test_another_architecture_is_one_line_that_names_an_array(tmp_path):
     more = make_state().replace(ema={"w": jnp.zeros(2)})
     with pytest.raises(UserError, match=r"ema/w: saved absent"):
         restore(tmp_path / "c", more)
+
+
+def test_clearing_away_half_checkpoints_never_meets_a_save(tmp_path, monkeypatch):
+    """Orbax removes what killed runs left in a thread of its own, perhaps only when the first save has begun."""
+    make = Path.mkdir
+
+    def made(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        for litter in self.parent.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(litter)
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    saver = Checkpoints(tmp_path / "c")
+    saver.save(make_state(1))
+    monkeypatch.undo()
+    saver.close()
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty", "remove", "garbage"])
