@@ -100,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="new run folder")
     p = verb("reproduce", "redraw a figure or table of a paper: runs what is missing, writes PNG, JSON, HTML",
              json_out=True)
-    p.add_argument("figure", help="e.g. dip/restoration (see list)")
+    p.add_argument("figure", help="e.g. dip/restoration, or with arguments gan/latents:given=RUN (see list)")
     p.add_argument("--scale", choices=SCALES, default="small",
                    help="smoke: seconds, to see it work; small: minutes on a laptop (default); paper: its settings")
     p.add_argument("--workdir", help="folder for the runs and results (default: runs/figures/<figure>-<scale>)")
