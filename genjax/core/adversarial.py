@@ -23,7 +23,9 @@ from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState, ema_update
 from genjax.errors import UserError, at_least
 from genjax.losses import adversarial as losses
+from genjax.metrics.evaluate import Settings
 from genjax.metrics.evaluation import Evaluation, Paths
+from genjax.metrics.recipe import Value
 from genjax.nn.sharding import BATCH, constrain
 from genjax.viz.grid import image_grid
 
@@ -318,10 +320,14 @@ class AdversarialTask(TaskBase):
         if self.evaluation is None:
             return {}
         return self.evaluation(self._draw, rng, data, (variables,), self.value_range, self.how(variables),
-                               self.paths(variables))
+                               self.paths(variables), self.moves(variables))
 
     def paths(self, variables: Any) -> Callable[[str], Paths] | None:
         """For path lengths, see `Evaluation`; None where z is no vector to walk along."""
+        return None
+
+    def moves(self, variables: Any) -> Callable[[jax.Array, Settings], dict[str, Value]] | None:
+        """For disentanglement, see `Evaluation`; None where there are no objects to move."""
         return None
 
     def _shown(self, variables, rng):

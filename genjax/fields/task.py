@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.core.adversarial import AdversarialTask
 from genjax.errors import UserError, at_least
-from genjax.fields import controls, stage
+from genjax.fields import controls, disentangle, stage
 from genjax.fields.boxes import BoxPrior
 from genjax.fields.giraffe import Generator, Scene, Volume
 from genjax.losses.adversarial import Convention
@@ -121,6 +121,14 @@ class Giraffe(AdversarialTask):
     def volumes(self, variables: dict[str, Any], scene: Scene) -> Volume:
         """Depth, opacities and features of scenes, before the neural renderer, as numpy arrays."""
         return jax.tree.map(np.asarray, self._volume(variables, scene))
+
+    def moves(self, variables):
+        """Objects moved and changed, and what the pictures did: see `genjax.fields.disentangle`."""
+        def measured(key, settings):
+            world = disentangle.GiraffeWorld(self, variables, key, settings.move_scenes)
+            return disentangle.values(world, key, settings.move_steps)
+
+        return measured
 
     def controls(self):
         """Objects turned, moved, changed and added, the camera, the background: see `genjax.fields.controls`."""

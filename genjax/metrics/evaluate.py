@@ -43,6 +43,7 @@ NEEDS = {"frechet": ((), (), True), "kernel": (("features",), ("features",), Tru
 PUBLISHED = {"fid": "frechet", "kid": "kernel", "is": "inception_score"}  # names that only one network may use
 CHOICES = 2**32 - 1  # folded into the key for what is not a sample: no image has this number
 PATHS = tuple(f"ppl_{space}{sampling}" for space in "zw" for sampling in ("full", "end"))  # see `Evaluation`
+MOVES = "disentanglement"  # see `Evaluation`
 SIFID_LAYER = "conv3"
 UNBIASED = "logits_unbiased"  # what a network has for the Inception score, if its published form is without a bias
 LONG = 2000  # images from which progress is shown
@@ -59,6 +60,8 @@ class Settings:
       bins, significance: of NDB, here over features.
       ssim_images, ssim_pairs: MS-SSIM is taken over random pairs of the first so many samples.
       sifid_images: the first so many samples are compared with the one real picture.
+      move_scenes, move_steps: disentanglement is measured on so many scenes, with objects moved by these shares of
+        their prior's range.
       allow_few: Frechet distances of fewer images than features, which are no results.
     """
 
@@ -72,11 +75,15 @@ class Settings:
     ssim_images: int = 1000
     ssim_pairs: int = 10000
     sifid_images: int = 50
+    move_scenes: int = 256
+    move_steps: tuple[float, ...] = (0.15, 0.3)
     allow_few: bool = False
 
     def __post_init__(self):
         at_least(self, subsets=1, subset_size=2, splits=1, k=1, k_density=1, bins=1, ssim_images=2, ssim_pairs=1,
-                 sifid_images=1)
+                 sifid_images=1, move_scenes=2)
+        if not self.move_steps or not all(0 < s <= 0.5 for s in self.move_steps):
+            raise UserError(f"move_steps={self.move_steps}: objects move by shares of a range, above 0 and up to .5")
 
 
 def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | None,
@@ -168,7 +175,7 @@ def real_statistics(network: FeatureNetwork, reals: Reals, batch: int = 64, keep
 def _resolve(name: str, network: FeatureNetwork) -> str:
     if name not in PUBLISHED:
         if name not in NEEDS:
-            raise unknown("metric", name, [*NEEDS, *PUBLISHED, *PATHS])
+            raise unknown("metric", name, [*NEEDS, *PUBLISHED, *PATHS, MOVES])
         return name
     if not Recipe(metric="frechet", **_of_network(network)).published:
         raise UserError(f"{name!r} is a name for InceptionV3 with the published weights alone, not for"

@@ -11,7 +11,7 @@ import jax
 from genjax.errors import UserError, at_least
 from genjax.metrics import features
 from genjax.metrics import lpips as lpips_lib
-from genjax.metrics.evaluate import CHOICES, PATHS, Settings, evaluate
+from genjax.metrics.evaluate import CHOICES, MOVES, PATHS, Settings, evaluate
 from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length
 from genjax.metrics.reals import Reals
 from genjax.metrics.recipe import Value
@@ -26,7 +26,7 @@ class Evaluation:
     Attributes:
       metrics: "frechet" ("fid" with the published Inception), "kernel", "inception_score", "precision", "recall",
         "density", "coverage", "ndb", "ms_ssim"; "sifid", where the data is one picture; path lengths by LPIPS,
-        "ppl_zfull", "ppl_zend", "ppl_wfull", "ppl_wend".
+        "ppl_zfull", "ppl_zend", "ppl_wfull", "ppl_wend"; "disentanglement", of generators with objects to move.
       network: of `genjax.metrics.features`: inception, vgg16, vgg19, alexnet, squeezenet, lenet, resnet20.
       path: its weights file; "" for the cache or a download.
       resize: "legacy", "clean" or "none"; "" for the network's own.
@@ -74,7 +74,8 @@ class Evaluation:
 
     def __call__(self, sample: Callable[..., jax.Array], key: jax.Array, data: Any, args: tuple,
                  value_range: tuple[float, float], how: tuple[tuple[str, Any], ...] = (),
-                 paths: Callable[[str], "Paths"] | None = None) -> dict[str, Value]:
+                 paths: Callable[[str], "Paths"] | None = None,
+                 moves: Callable[[jax.Array, Settings], dict[str, Value]] | None = None) -> dict[str, Value]:
         """The values by their recipes' keys, such as {"fid": ...}.
 
         Args:
@@ -85,11 +86,14 @@ class Evaluation:
           value_range: of the pictures.
           how: parameters for the recipes of all but path lengths, where the pictures were not simply drawn.
           paths: "z" or "w" -> how pictures are made from those latents, for path lengths; None where they cannot be.
+          moves: (key, settings) -> measures of disentanglement; None where there are no objects.
         """
         lengths = [name for name in dict.fromkeys(self.metrics) if name in PATHS]
-        others = [name for name in self.metrics if name not in PATHS]
+        others = [name for name in self.metrics if name not in (*PATHS, MOVES)]
         if lengths and paths is None:
             raise UserError(f"{', '.join(lengths)}: this task has no latent space to walk in; leave them out")
+        if MOVES in self.metrics and moves is None:
+            raise UserError(f"{MOVES}: this task has no objects to move; leave it out")
         found = {}
         for i, name in enumerate(lengths):
             made = paths(name[4])
@@ -98,6 +102,8 @@ class Evaluation:
                 mapping=made.mapping, args=made.args, batch=self.batch,
                 settings=PathSettings(space=name[4], sampling=name[5:], epsilon=self.ppl_epsilon, crop=self.ppl_crop))
             found[value.recipe.key] = value
+        if MOVES in self.metrics:
+            found |= moves(jax.random.fold_in(key, CHOICES - 1 - len(PATHS)), self.settings)
         if not others:
             return found
         if not hasattr(data, "source"):

@@ -34,10 +34,15 @@ _NAMES = {
     "ndb": (None, None, "ndb", "share of different bins", True),
     "ms_ssim": ("ms_ssim", "mean MS-SSIM of pairs", "ms_ssim", "mean MS-SSIM of pairs", True),
     "path_length": (None, None, "ppl", "path length", True),
+    "disentanglement": (None, None, "disentanglement", "disentanglement", True),
     "statistics": (None, None, "statistics", "statistics", True),
 }
 METRICS = tuple(name for name in _NAMES if name != "statistics")
-ALONE = ("inception_score", "ms_ssim", "path_length")  # of the generator alone: no real image is looked at
+# Of the generator alone: no real image is looked at.
+ALONE = ("inception_score", "ms_ssim", "path_length", "disentanglement")
+# Of the measures of disentanglement those that should be large: the others say how much went wrong.
+MORE_IS_BETTER = ("motion_slope", "motion_correlation", "motion_found", "move_inside", "appearance_colour",
+                  "shape_silhouette", "objects_seen")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,8 @@ class Recipe:
             return key + (f"_{self.resize}" if self.network and self.resize != "legacy" else "")
         if self.metric == "path_length":  # ppl_wend_lpips_vgg
             prefix += "_" + "".join(str(v) for k, v in reversed(self.parameters) if k in ("space", "sampling"))
+        if self.metric == "disentanglement":
+            return dict(self.parameters).get("of", prefix)  # motion_slope
         return "_".join(filter(None, (prefix, self.network)))
 
     @property
@@ -98,6 +105,8 @@ class Recipe:
         _, official, _, plain, _ = _NAMES[self.metric]
         if self._official and official:
             return official + (f" ({self.resize} resize)" if self.network and self.resize != "legacy" else "")
+        if self.metric == "disentanglement":
+            plain = f"{plain}: {self.key.replace('_', ' ')}"
         return plain + (f" ({self.network})" if self.network else "")
 
     @property
@@ -106,7 +115,7 @@ class Recipe:
 
     @property
     def lower_is_better(self) -> bool:
-        return _NAMES[self.metric][4]
+        return _NAMES[self.metric][4] and self.key not in MORE_IS_BETTER
 
     @property
     def id(self) -> str:
