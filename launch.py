@@ -140,7 +140,8 @@ def make_parser() -> argparse.ArgumentParser:
                    " postgresql://user@host/name (default: an SQLite file in the workdir)")
     launchers.add_arguments(p)
     p = verb("bench", "measure genjax beside its peers in one run", json_out=True)
-    p.add_argument("name", help="e.g. dip (see list)")
+    p.add_argument("name", metavar="NAME[:ARGS]", help="e.g. dip (see list); ARGS: structural arguments, e.g."
+                   " fields:official=FOLDER")
     p.add_argument("--repeats", type=int, default=5, help="timed repetitions of every pair (default 5)")
     p.add_argument("--smoke", action="store_true", help="tiny sizes, to see it work; the figures mean nothing")
     verb("list", "every config, figure and benchmark with one line each", json_out=True)

@@ -1,6 +1,7 @@
 """Benchmarks: genjax and its peer in one run, pair by pair: medians, and the median of the pairs' ratios.
 
-A benchmark is a file under experiments/bench/ with a docstring and `run(bench)`.
+A benchmark is a file under experiments/bench/ with a docstring and `run(bench)`. Further parameters of `run`, with
+defaults, are its structural arguments: `bench fields:official=FOLDER`.
 """
 
 import dataclasses
@@ -74,13 +75,14 @@ def device() -> str:
 
 
 def bench(name: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
-    """Runs a benchmark; returns its rows."""
+    """Runs a benchmark, "name" or "name:key=value,..."; returns its rows."""
+    name, _, arg = name.partition(":")
     if name not in inspect.benchmarks():
         raise unknown("benchmark", name, inspect.benchmarks())
     if repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {repeats}")
     run = Bench(repeats, smoke)
-    config_lib.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run(run)
+    config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run, arg)(run)
     return run.rows
 
 

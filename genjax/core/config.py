@@ -10,13 +10,14 @@ that neither the experiment nor any "@name" reads is an error.
 import ast
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import json
 import traceback
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
         if type(out[key]) is not type(defaults[key]):
             raise UserError(f"structural argument {key} needs a value: write {key}={defaults[key]!r}")
     return types.SimpleNamespace(**out)
+
+
+def with_arguments(run: Callable[..., Any], arg: str) -> Callable[[Any], Any]:
+    """A figure's or benchmark's `run` with its structural arguments filled in: its parameters after the first.
+
+    Raises:
+      UserError: as `parse_arg`.
+    """
+    _, *more = inspect.signature(run).parameters.values()
+    return functools.partial(run, **vars(parse_arg(arg, **{p.name: p.default for p in more})))
 
 
 def _plain(value: Any) -> Any:

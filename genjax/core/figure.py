@@ -7,9 +7,7 @@ Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-cont
 """
 
 import dataclasses
-import functools
 import hashlib
-import inspect as python_inspect
 import json
 import logging
 import re
@@ -176,9 +174,7 @@ def load_figure(name: str, arg: str = "") -> Callable[[FigureRun], None]:
     """
     if name not in inspect.figures():
         raise unknown("figure", name, inspect.figures())
-    run = config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run
-    _, *more = python_inspect.signature(run).parameters.values()
-    return functools.partial(run, **vars(config_lib.parse_arg(arg, **{p.name: p.default for p in more})))
+    return config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run, arg)
 
 
 def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
