@@ -80,10 +80,12 @@ class Generator(nn.Module):
       padding: how far a box reaches beyond its sides.
       noise: standard deviation of the noise on densities while training.
       composition: "sum" or "max", see `volume.compose`.
+      chunk: rays of an image that are computed at a time, one part after another, with nothing but the results kept for
+        the backward pass; 0: all at once. The image is the same.
       remat: compute the fields' activations again in the backward pass instead of keeping them.
 
     Raises:
-      UserError: no samples, or a far plane in front of the near one.
+      UserError: no samples, a far plane in front of the near one, or a `chunk` that does not divide the rays.
     """
 
     decoder: FeatureField = FeatureField()
@@ -98,6 +100,7 @@ class Generator(nn.Module):
     padding: float = 0.1
     noise: float = 1.0
     composition: volume.Composition = "sum"
+    chunk: int = 0
     remat: bool = False
 
     def __post_init__(self):
@@ -123,16 +126,52 @@ class Generator(nn.Module):
 
     def volume(self, scene: Scene, train: bool = False) -> Volume:
         """The rendered volume, before the neural renderer; without `train` it is deterministic."""
-        n, h = scene.eye.shape[0], self.volume_size
+        n, h, k = scene.eye.shape[0], self.volume_size, scene.boxes.centre.shape[1]
         o, d = rays(image_plane(h, h, corners=True).reshape(-1, 2), scene.focal, scene.rotation, scene.eye)
-        o, d = constrain(o, BATCH), constrain(d, BATCH)
-        length = jnp.linalg.norm(d, axis=-1)  # [B,P]
         t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (n, h * h, self.samples))
-        keys = (None, None, None)
+        noise = {}
         if train:
             keys = jax.random.split(self.make_rng("noise"), 3)
             t = sampling.stratified(keys[0], t)
-        hidden, sigma, first = self._objects(scene, o, d, t, keys[1])
+            if self.noise > 0:  # drawn for all rays at once: the same however they are cut
+                noise = {"objects": self.noise * jax.random.normal(keys[1], (n, k, h * h, self.window)).swapaxes(1, 2),
+                         "background": self.noise * jax.random.normal(keys[2], t.shape)}
+        # Over all devices: images over a batch's axes, rays over the one that is left.
+        o, d, t, noise = jax.tree.map(lambda v: constrain(v, BATCH, "tensor"), (o, d, t, noise))
+        marched = self._in_parts(scene, (o, d, t, noise))
+        features, depth, objects, seen = (constrain(v, BATCH) for v in marched)
+        objects, seen = (v.swapaxes(1, 2).reshape(n, -1, h, h) for v in (objects, seen))
+        return Volume(features.reshape(n, h, h, -1), depth.reshape(n, h, h), objects, seen)
+
+    def _in_parts(self, scene, along):
+        """`_march` of rays `along` [B,P,...], `chunk` at a time if they are more."""
+        count = along[0].shape[1]
+        if not self.chunk or self.chunk >= count:
+            return self._march(scene, *along)
+        if count % self.chunk:
+            raise UserError(f"chunk={self.chunk} must divide the {count} rays of {self.volume_size} x"
+                            f" {self.volume_size}")
+        # Part i has rays i, i + parts, ...: where rays are split over devices, each works at every part.
+        parts = jax.tree.map(lambda v: jnp.moveaxis(v.reshape(v.shape[0], self.chunk, -1, *v.shape[2:]), 2, 0), along)
+
+        def run(generator, carry, part):
+            return carry, generator._march(scene, *jax.tree.map(lambda v: constrain(v, BATCH, "tensor"), part))
+
+        scan = nn.scan(nn.remat(run, prevent_cse=False), variable_broadcast="params", split_rngs={"params": False})
+        _, found = scan(self, (), parts)
+        return jax.tree.map(lambda v: jnp.moveaxis(v, 0, 2).reshape(v.shape[1], count, *v.shape[3:]), found)
+
+    def _march(self, scene, o, d, t, noise):
+        """(features [B,P,M], depth [B,P], objects' opacities [B,P,K], shares in what is seen [B,P,K+1]) of P rays.
+
+        Args:
+          scene: the scenes.
+          o, d: [B,P,3].
+          t: [B,P,S].
+          noise: "objects" [B,P,K,W] and "background" [B,P,S] on densities; {} for none.
+        """
+        length = jnp.linalg.norm(d, axis=-1)  # [B,P]
+        hidden, sigma, first = self._objects(scene, o, d, t, noise.get("objects"))
         dense = _spread(sigma, first, self.samples)  # [B,K,P,S]
         parts = [dense[:, i] for i in range(dense.shape[1])]
         if self.background is not None:
@@ -141,7 +180,7 @@ class Generator(nn.Module):
             back, sigma_back = self._field(
                 self.background, ob[..., None, :] + t[..., None] * db[..., None, :], db, scene.background_shape,
                 scene.background_appearance)
-            parts.append(self._noisy(sigma_back, keys[2]))
+            parts.append(nn.relu(sigma_back + noise.get("background", 0)))
         every = jnp.stack(parts)  # [K(+1),B,P,S]
         if self.composition == "max":
             share = (every == every.max(0)).astype(every.dtype)
@@ -158,9 +197,7 @@ class Generator(nn.Module):
             cb = c[-1]
             features += self.background.head(jnp.einsum("bps,bpsh->bph", cb.astype(back.dtype), back), cb.sum(-1))
         objects = volume.weights(dense, t[:, None], length[:, None], last=0.0).sum(-1)
-        seen = jnp.moveaxis(c.sum(-1), 0, 1)
-        return Volume(features.reshape(n, h, h, -1), volume.depth(w, t).reshape(n, h, h),
-                      objects.reshape(n, -1, h, h), seen.reshape(n, -1, h, h))
+        return features, volume.depth(w, t), objects.swapaxes(1, 2), jnp.moveaxis(c.sum(-1), 0, -1)
 
     def _field(self, field, *args):
         """The field's `hidden_features`, its activations kept or not."""
@@ -169,7 +206,7 @@ class Generator(nn.Module):
 
         return (nn.remat(run) if self.remat else run)(field, *args)
 
-    def _objects(self, scene, o, d, t, key):
+    def _objects(self, scene, o, d, t, noise):
         """(hidden [B,K,P,W,H], densities [B,K,P,W], index of each window's first sample [B,K,P])."""
         ob = to_box(o[:, :1], scene.boxes)  # the eye: one for all rays
         db = directions_to_box(d, scene.boxes)
@@ -181,14 +218,9 @@ class Generator(nn.Module):
             near = _gather(near, first, self.window)
         p = ob[..., None, :] + near[..., None] * db[..., None, :]
         hidden, sigma = self._field(self.decoder, p, db, scene.shape, scene.appearance)
-        sigma = self._noisy(sigma, key)
+        sigma = nn.relu(sigma if noise is None else sigma + noise.swapaxes(1, 2))
         there = inside(p, self.padding) & scene.boxes.present[:, :, None, None]
         return hidden, jnp.where(there, sigma, 0.0), first
-
-    def _noisy(self, sigma, key):
-        if key is not None and self.noise > 0:
-            sigma = sigma + self.noise * jax.random.normal(key, sigma.shape, sigma.dtype)
-        return nn.relu(sigma)
 
 
 def _gather(x: jax.Array, first: jax.Array, n: int) -> jax.Array:

@@ -68,15 +68,29 @@ def test_the_authors_image(recorded, span):
 
 def test_windows_leave_out_nothing_while_training_and_its_gradients_are_the_same(recorded):
     params, what, *_ = recorded
-    def loss(params, span, remat):
-        g = small(span=span, noise=0.0, remat=remat)
+    def loss(params, span, **how):
+        g = small(span=span, noise=0.0, **how)
         return g.apply(params, what, True, rngs={"noise": jax.random.key(3)}, method="volume").features.std()
 
-    full = jax.jit(jax.value_and_grad(lambda p: loss(p, 0.0, False)))(params)
-    part = jax.jit(jax.value_and_grad(lambda p: loss(p, SPAN, True)))(params)
+    full = jax.jit(jax.value_and_grad(lambda p: loss(p, 0.0)))(params)
+    part = jax.jit(jax.value_and_grad(lambda p: loss(p, SPAN, remat=True)))(params)
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(part), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 + 1e-4 * np.abs(a).max())
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(full[1]["params"]["decoder"]))
+
+
+def test_rays_in_parts_are_the_same_image_noise_included(recorded):
+    params, what, *_ = recorded
+
+    def value(params, chunk):
+        v = small(span=SPAN, chunk=chunk).apply(params, what, True, rngs={"noise": jax.random.key(3)}, method="volume")
+        return v.features.std() + v.depth.mean(), v
+
+    whole, parts = (jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)(params, c) for c in (0, 64))
+    for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(x).max())
+    with pytest.raises(UserError, match="chunk=60 must divide the 256 rays"):
+        small(chunk=60).apply(params, what, False, method="volume")
 
 
 def test_what_is_absent_is_not_seen(recorded):
