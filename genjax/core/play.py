@@ -30,6 +30,7 @@ class Dial:
       value: where it stands at first.
       step: between its places; 1 for whole numbers.
       group: the heading it stands under.
+      needs: (another dial, a value): while that one stands lower, this one changes nothing, and is shown pale.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dial:
     value: float
     step: float = 0.01
     group: str = ""
+    needs: tuple[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

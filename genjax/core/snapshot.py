@@ -44,8 +44,8 @@ def _open(run: str, snapshot: str | None, change: Callable[[ConfigDict], ConfigD
 
 def fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:
     """The snapshot's arrays in the structure the task exports (an npz keeps neither tuples nor empty parts)."""
-    wanted = jax.eval_shape(lambda: experiment.task.export(
-        experiment.task.init(rng_lib.stream(0, "init"), experiment.data.element_spec)))
+    spec = experiment.data.element_spec  # a source that draws its pictures cannot do so while JAX traces
+    wanted = jax.eval_shape(lambda: experiment.task.export(experiment.task.init(rng_lib.stream(0, "init"), spec)))
     saved, needed = layout(found), layout(wanted)
     for name in sorted(saved | needed):
         if saved.get(name) != needed.get(name):

@@ -3,6 +3,7 @@
 Poses are shares of the priors' ranges, 0 to 1, and may go a little beyond them.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,10 +25,11 @@ def make(task: Any, variables: dict[str, Any], most: int = 4) -> Stage:
               for name, (low, high) in (("azimuth", task.camera.u), ("elevation", task.camera.v)) if low < high]
     for i in range(k):
         group, y = f"object {i + 1}", (i + 0.5) / task.boxes.boxes if i < task.boxes.boxes else 0.5
-        dials += [Dial(f"depth_{i}", -0.5, 1.5, 0.5 if i < task.boxes.boxes else 1.0, 0.01, group),
-                  Dial(f"sideways_{i}", -0.5, 1.5, y, 0.01, group), Dial(f"turn_{i}", 0, 1, 0.5, 0.01, group),
-                  Dial(f"scale_{i}", 0, 1, 0.5, 0.01, group), Dial(f"shape_{i}", 0, SEEDS, i, 1, group),
-                  Dial(f"appearance_{i}", 0, SEEDS, i, 1, group)]
+        poses = [Dial(f"depth_{i}", -0.5, 1.5, 0.5 if i < task.boxes.boxes else 1.0, 0.01, group),
+                 Dial(f"sideways_{i}", -0.5, 1.5, y, 0.01, group), Dial(f"turn_{i}", 0, 1, 0.5, 0.01, group),
+                 Dial(f"scale_{i}", 0, 1, 0.5, 0.01, group), Dial(f"shape_{i}", 0, SEEDS, i, 1, group),
+                 Dial(f"appearance_{i}", 0, SEEDS, i, 1, group)]
+        dials += [dataclasses.replace(d, needs=("objects", i + 1)) for d in poses]
 
     @jax.jit
     def codes(seeds, stream):

@@ -5,15 +5,18 @@ import html
 from genjax.viz.report_style import CSS
 
 _STYLE = """
-.stage { display: grid; grid-template-columns: minmax(0, 1fr) minmax(280px, 380px); gap: 22px; align-items: start }
-@media (max-width: 760px) { .stage { grid-template-columns: 1fr } }
+.stage { display: grid; grid-template-columns: minmax(0, 9fr) minmax(0, 13fr); gap: 26px; align-items: start }
+#box { columns: 2 270px; column-gap: 16px }
 #image { width: 100%; max-width: 560px; image-rendering: pixelated; border-radius: 6px; display: block; margin: 0 auto }
 .show { position: sticky; top: 16px; text-align: center }
+@media (max-width: 900px) { .stage { grid-template-columns: minmax(0, 1fr) } .show { position: static } }
 fieldset { border: 1px solid var(--line); border-radius: 10px; background: var(--card); margin: 0 0 14px;
-  padding: 8px 14px }
+  padding: 8px 14px; break-inside: avoid }
 legend { font-weight: 600; font-size: 13.5px; padding: 0 6px }
-.dial { display: grid; grid-template-columns: 108px 1fr 44px; gap: 10px; align-items: center; font-size: 13.5px }
+.dial { display: grid; grid-template-columns: 88px minmax(0, 1fr) 40px; gap: 10px; align-items: center;
+  font-size: 13.5px }
 .dial output { text-align: right; font-variant-numeric: tabular-nums; color: var(--soft) }
+.dial.pale { opacity: .35 }
 .dial input { width: 100%; accent-color: var(--accent) }
 button { font: inherit; padding: 5px 14px; border-radius: 8px; border: 1px solid var(--line); background: var(--card);
   color: var(--ink); cursor: pointer }
@@ -38,9 +41,13 @@ for (const d of dials) {
   input.id = d.name; input.value = d.value;
   const output = document.createElement('output');
   const show = () => output.textContent = d.step >= 1 ? input.value : Number(input.value).toFixed(2);
-  input.addEventListener('input', () => { show(); draw(); });
-  inputs[d.name] = {input, show, start: d.value}; show();
+  input.addEventListener('input', () => { show(); settle(); draw(); });
+  inputs[d.name] = {input, show, row, needs: d.needs, start: d.value}; show();
   row.append(name, input, output); group.append(row);
+}
+function settle() {
+  for (const {row, needs} of Object.values(inputs))
+    row.classList.toggle('pale', Boolean(needs) && Number(inputs[needs[0]].input.value) < needs[1]);
 }
 async function draw() {
   wanted = true;
@@ -68,8 +75,10 @@ async function draw() {
 }
 document.getElementById('reset').addEventListener('click', () => {
   for (const {input, show, start} of Object.values(inputs)) { input.value = start; show(); }
+  settle();
   draw();
 });
+settle();
 draw();
 """
 
@@ -79,7 +88,7 @@ def page(title: str, dials: str) -> str:
 
     Args:
       title: shown above.
-      dials: JSON, a list of {name, low, high, value, step, group}.
+      dials: JSON, a list of {name, low, high, value, step, group, needs}.
     """
     dials = dials.replace("</", "<\\/")
     return f"""<!doctype html>

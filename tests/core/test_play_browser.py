@@ -26,7 +26,8 @@ const frame = document.getElementById('f'), until = async test => {
 const seen = image => {
   const c = Object.assign(document.createElement('canvas'), {width: image.naturalWidth, height: image.naturalHeight});
   const on = c.getContext('2d'); on.drawImage(image, 0, 0);
-  return {size: [c.width, c.height], pixel: [...on.getImageData(0, 0, 1, 1).data], drawn: Number(image.dataset.drawn)};
+  return {size: [c.width, c.height], pixel: [...on.getImageData(0, 0, 1, 1).data], drawn: Number(image.dataset.drawn),
+    pale: frame.contentDocument.querySelectorAll('.pale').length};
 };
 frame.onload = async () => {
   const page = frame.contentDocument, at = id => page.getElementById(id), image = at('image');
@@ -56,7 +57,7 @@ def served():
     from fastapi import Request
     from fastapi.responses import HTMLResponse
 
-    stage = Stage((Dial("grey", 0, 1, 0.2), Dial("width", 1, 9, 4, 1, "size")),
+    stage = Stage((Dial("grey", 0, 1, 0.2), Dial("width", 1, 9, 4, 1, "size", ("grey", 0.5))),
                   lambda v: np.full((3, int(v["width"]), 3), v["grey"]))
     app, told = application(stage, "runs/toy"), queue.Queue()
 
@@ -88,5 +89,6 @@ def test_the_image_follows_a_slider(served, tmp_path):
     assert first["size"] == [4, 3] and first["pixel"] == [51, 51, 51, 255]
     assert white["size"] == [4, 3] and white["pixel"] == [255, 255, 255, 255]
     assert wide["size"] == [7, 3] and wide["pixel"] == white["pixel"]
+    assert [x["pale"] for x in found["rows"]] == [1, 0, 0, 1], "a dial that changes nothing now is pale"
     assert again == {**first, "drawn": again["drawn"]}
     assert "ms" in found["said"] and "runs/toy" in found["text"] and "grey" in found["text"]
