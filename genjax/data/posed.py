@@ -25,18 +25,21 @@ class Views:
       eye: [V,3].
       rotation: [V,3,3] camera to world.
       focal: in units of half the width.
+      solid: [V,H,W] bool, where the pictures were not transparent; None where nothing is known.
     """
 
     images: np.ndarray
     eye: np.ndarray
     rotation: np.ndarray
     focal: float
+    solid: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which) -> "Views":
-        return Views(self.images[which], self.eye[which], self.rotation[which], self.focal)
+        solid = None if self.solid is None else self.solid[which]
+        return Views(self.images[which], self.eye[which], self.rotation[which], self.focal, solid)
 
     def rays(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(origins, directions, colours), each [N,3] float32, of pixels counted over all views row by row."""
@@ -61,6 +64,8 @@ class PosedImages:
         is one and holdout is 0.
       image_size: side to which pictures are resampled; 0 as they are.
       background: the grey value in [0,1] behind transparent pixels.
+      solid: a share of rays to be drawn from pixels that are not transparent alone, the rest from all pixels; needs
+        pictures with an alpha channel (npz:), without effect on others.
       views, scene: for builtin:scenes: how many, and of which scene.
       seed: of the order.
     """
@@ -69,10 +74,14 @@ class PosedImages:
     value_range = (0.0, 1.0)
 
     def __init__(self, source: str = "builtin:scenes/one", batch_size: int = 1024, holdout: int = 8,
-                 image_size: int = 0, background: float = 1.0, views: int = 64, scene: int = 0, seed: int = 0):
+                 image_size: int = 0, background: float = 1.0, solid: float = 0.0, views: int = 64, scene: int = 0,
+                 seed: int = 0):
         if batch_size < 1 or holdout < 0 or image_size < 0 or views < 2:
             raise errors.UserError(f"batch_size={batch_size} and views={views} must be at least 1 and 2,"
                                    f" holdout={holdout} and image_size={image_size} not negative")
+        if not 0 <= solid <= 1:
+            raise errors.UserError(f"solid={solid} is a share of the rays, between 0 and 1")
+        self.solid = solid
         self.source, self.batch_size, self.holdout, self.seed = source, int(batch_size), int(holdout), int(seed)
         self.image_size, self.background, self.count, self.scene = int(image_size), background, int(views), int(scene)
         _ = self._all  # what cannot be read is said now
@@ -115,6 +124,11 @@ class PosedImages:
         return self._all[1]
 
     @functools.cached_property
+    def _solid(self) -> np.ndarray:
+        """Indices of the pixels that are not transparent, in the training views."""
+        return np.flatnonzero(self.train.solid) if self.train.solid is not None else np.zeros(0, np.int64)
+
+    @functools.cached_property
     def element_spec(self) -> dict:
         import jax
 
@@ -123,8 +137,12 @@ class PosedImages:
 
     def batch(self, i: int, lo: int | None = None, hi: int | None = None) -> dict[str, np.ndarray]:
         """Batch i, or its rows lo..hi-1: {"origin", "direction", "image" (colours in [0,1])}, each [hi-lo,3]."""
-        index = np.random.default_rng((self.seed, i)).integers(len(self), size=self.batch_size)[lo:hi]
-        o, d, colour = self.train.rays(index)
+        rng = np.random.default_rng((self.seed, i))
+        index = rng.integers(len(self), size=self.batch_size)
+        few = round(self.solid * self.batch_size)
+        if few and len(self._solid):
+            index[:few] = self._solid[rng.integers(len(self._solid), size=few)]
+        o, d, colour = self.train.rays(index[lo:hi])
         return {"image": colour, "origin": o.astype(np.float32), "direction": d.astype(np.float32)}
 
 
@@ -152,7 +170,10 @@ def _npz(path: str, background: float, size: int) -> Views:
         raise errors.UserError(f"{path}: images {x.dtype}{list(x.shape)}, poses {list(poses.shape)}; wanted are uint8"
                                " [V,H,W,3 or 4] and [V,4,4]")
     every = np.stack([_over(v, background, size) for v in x])
-    return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal / x.shape[2])
+    solid = None
+    if x.shape[-1] == 4:
+        solid = np.stack([_over(np.repeat(v[..., 3:], 3, -1), 0, size)[..., 0] > 0 for v in x])
+    return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal / x.shape[2], solid)
 
 
 def _folder(path: Path, background: float, size: int, with_test: bool) -> tuple[Views, Views | None]:

@@ -7,7 +7,7 @@ trained on the squared error of the ray's colour (eq. 6).
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from genjax.metrics.image import psnr
 from genjax.ops.camera import focal_length, image_plane, look_at, on_sphere, rays
 from genjax.viz.grid import image_grid
 
+Density = Literal["relu", "softplus"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Nerf(LossTask):
@@ -32,6 +34,10 @@ class Nerf(LossTask):
       near, far: depths along the rays between which the scene lies.
       samples: S.
       importance: N, drawn where the coarse weights are; 0 for none.
+      union: the fine network is asked at the S coarse depths too (the paper); False: at the N alone, of which some then
+        lie everywhere.
+      density: "relu" (the paper), or "softplus" of the output less 1, which never stops learning (Barron et al. 2021,
+        Mip-NeRF, section 3.1); the last sample then ends after one even step and not at infinity.
       noise: standard deviation of the noise on densities while training.
       background: the colour [grey, 0 to 1] behind everything; below 0 for none (black).
       chunk: rays rendered at once for pictures.
@@ -44,6 +50,8 @@ class Nerf(LossTask):
     far: float = 6.0
     samples: int = 64
     importance: int = 128
+    union: bool = True
+    density: Density = "relu"
     noise: float = 0.0
     background: float = 1.0
     chunk: int = 4096
@@ -73,7 +81,10 @@ class Nerf(LossTask):
         rgb, sigma = net.apply({"params": own}, o[:, None] + t[..., None] * d[:, None], d)
         if rng is not None and self.noise > 0:
             sigma = sigma + self.noise * jax.random.normal(rng, sigma.shape)
-        w = volume.weights(sigma, t, jnp.linalg.norm(d, axis=-1))
+        last = 1e10
+        if self.density == "softplus":
+            sigma, last = nn.softplus(sigma - 1), (self.far - self.near) / t.shape[-1]
+        w = volume.weights(sigma, t, jnp.linalg.norm(d, axis=-1), last)
         colour = (w[..., None] * rgb).sum(-2)
         if self.background >= 0:
             colour = colour + self.background * (1 - w.sum(-1, keepdims=True))
@@ -101,8 +112,8 @@ class Nerf(LossTask):
             u = jnp.broadcast_to(u, (o.shape[0], self.importance))
             if rng is not None:
                 u = jax.random.uniform(keys[2], u.shape)
-            more = sampling.importance(u, (t[:, 1:] + t[:, :-1]) / 2, w[:, 1:-1])
-            t = jnp.sort(jnp.concatenate([t, more], -1), -1)
+            more = sampling.importance(u, (t[:, 1:] + t[:, :-1]) / 2, w[:, 1:-1], 1e-5 if self.union else 1e-2)
+            t = jnp.sort(jnp.concatenate([t, more], -1) if self.union else more, -1)
             colour, w = self._ask(params, "fine", o, d, t, keys[3])
         return {"coarse": coarse, "rgb": colour, "depth": volume.depth(w, t), "alpha": w.sum(-1)}
 

@@ -50,6 +50,18 @@ def test_batches_are_a_function_of_seed_and_step(npz):
     assert not np.array_equal(whole["image"], PosedImages(npz, batch_size=8, holdout=3, seed=1).batch(5)["image"])
 
 
+def test_a_share_of_the_rays_comes_from_what_is_solid(tmp_path, arrays):
+    arrays["images"][..., 3] = 0
+    arrays["images"][:, 1, 2, 3] = 200  # one pixel of each view
+    np.savez(tmp_path / "views.npz", **arrays)
+    data = PosedImages(f"npz:{tmp_path}/views.npz", batch_size=40, holdout=3, solid=0.75)
+    white = (data.batch(3)["image"] == 1).all(-1)
+    assert not white[:30].any() and white[30:].any()
+    np.testing.assert_array_equal(data.batch(3, 20, 35)["image"], data.batch(3)["image"][20:35])
+    with pytest.raises(UserError, match="share of the rays"):
+        PosedImages(f"npz:{tmp_path}/views.npz", solid=1.5)
+
+
 def test_a_folder_in_nerfs_format_equals_the_arrays(npz, tmp_path, arrays):
     frames = []
     for i, (x, pose) in enumerate(zip(arrays["images"], arrays["poses"], strict=True)):

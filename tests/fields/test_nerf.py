@@ -10,14 +10,15 @@ from flax import linen as nn
 from genjax.data.posed import PosedImages
 from genjax.errors import UserError
 from genjax.fields.nerf import Nerf
-from genjax.fields.radiance import RadianceField
+from genjax.fields.radiance import Beside, RadianceField
+from genjax.nn.layers import Dense
 
 
 class Slab(nn.Module):
     """Opaque and red where x < 0, empty elsewhere."""
 
     def __call__(self, p, d):
-        sigma = jnp.where(p[..., 0] < 0, 50.0, 0.0)
+        sigma = jnp.where(p[..., 0] < 0, 50.0, -20.0)
         return jnp.broadcast_to(jnp.array([1.0, 0.0, 0.0]), p.shape), sigma
 
 
@@ -33,8 +34,20 @@ def test_parameter_counts():
     assert count(jax.eval_shape(lambda k: f.init(k, p, d, z, z), jax.random.key(0))) == 677_764, "GRAF's table 1"
 
 
-def test_a_slab_is_seen_where_it_is():
-    task = Nerf(coarse=Slab(), fine=None, optimizer=optax.sgd(0.1), samples=32, importance=64, background=1.0)
+def test_parts_multiplied_apart_are_one_layer_of_all_side_by_side():
+    shapes = (2, 3, 4, 5), (2, 3, 1, 2), (2, 1, 1, 3)
+    a, b, c = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes))
+    layer = Beside(7)
+    params = layer.init(jax.random.key(0), a, b, c)
+    whole = jnp.concatenate([jnp.broadcast_to(v, (2, 3, 4, v.shape[-1])) for v in (a, b, c)], -1)
+    np.testing.assert_allclose(layer.apply(params, a, b, c), Dense(7).apply(params, whole), atol=1e-5)
+    glorot = Beside(70, start="glorot").init(jax.random.key(0), whole)["params"]
+    assert abs(float(glorot["kernel"].std()) * np.sqrt(80 / 2) - 1) < 0.05 and (glorot["bias"] == 0).all()
+
+
+@pytest.mark.parametrize("how", [{}, {"union": False}, {"union": False, "density": "softplus"}])
+def test_a_slab_is_seen_where_it_is(how):
+    task = Nerf(coarse=Slab(), fine=None, optimizer=optax.sgd(0.1), samples=32, importance=64, background=1.0, **how)
     o = jnp.array([[3.0, 0, 0], [3.0, 0, 0]])
     d = jnp.array([[-1.0, 0, 0], [0.0, 1.0, 0]])
     out = jax.jit(lambda: task.render({"coarse": {}}, o, d))()
