@@ -48,9 +48,10 @@ EXISTENCE = (0.0, 0.19456788, 0.24355003, 0.25269547, 0.30918661)
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: data (see above), res (64, 256), small (minutes on a CPU), features (a network for Frechet
-    distances)."""
-    a = parse_arg(arg, data="two", res=64, small=False, features="")
+    """Structural arguments: data (see above), res (64, 256), small (minutes on a CPU), bf16 (all networks calculate in
+    bfloat16; parameters, encodings, densities and pictures stay float32), features (a network for Frechet distances).
+    """
+    a = parse_arg(arg, data="two", res=64, small=False, bf16=False, features="")
     if a.data not in DATA:
         raise unknown("data", a.data, DATA)
     if a.res < 32 or a.res & (a.res - 1):
@@ -61,14 +62,17 @@ def get_config(arg: str = ""):
     hidden, back, code, back_code = (64, 32, 64, 32) if a.data == "clevr2345" else (128, 64, 256, 128)
     if a.small:
         hidden, back, wide, code, back_code = 64, 32, 64, 64, 32
-    field = {"target": "genjax.fields.decoder.FeatureField", "features": wide}
+    dtype = "bfloat16" if a.bf16 else "float32"
+    field = {"target": "genjax.fields.decoder.FeatureField", "features": wide, "dtype": dtype}
     return experiment(
         task=node("genjax.fields.task.Giraffe",
                   generator=node("genjax.fields.giraffe.Generator", size=size, samples=32 if a.small else 64,
                                  decoder=node(**field, hidden=hidden),
                                  background=node(**field, hidden=back, blocks=4, skips=(), downscale=12.0),
-                                 renderer=node("genjax.fields.renderer.NeuralRenderer", size=size, features=wide)),
-                  discriminator=node("genjax.fields.renderer.Discriminator", features=128 if a.small else 512),
+                                 renderer=node("genjax.fields.renderer.NeuralRenderer", size=size, features=wide,
+                                                dtype=dtype)),
+                  discriminator=node("genjax.fields.renderer.Discriminator", features=128 if a.small else 512,
+                                     dtype=dtype),
                   g_optimizer="@g_optimizer", d_optimizer="@d_optimizer", code=code, background_code=back_code,
                   boxes=node("genjax.fields.boxes.BoxPrior", boxes=boxes, scale_min=small, scale_max=large,
                              centre_min=(-x, -y, height), centre_max=(x, y, height), rotation=turn,

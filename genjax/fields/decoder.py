@@ -63,10 +63,10 @@ class FeatureField(nn.Module):
         self.feat_kernel = self.param("feat_kernel", init.torch_kernel, (h, self.features))
         self.feat_bias = self.param("feat_bias", init.torch_bias(h), (self.features,))
 
-    def _encode(self, x, n):
+    def _encode(self, x, n, after=0):
         x = x / self.downscale
         if self.encoding == "gauss":
-            return gaussian(x, jnp.asarray(gaussian_directions(n)))
+            return gaussian(x, jnp.asarray(gaussian_directions(n, after=after)))
         return octaves(x, n)
 
     def hidden_features(self, p: jax.Array, d: jax.Array, z_s: jax.Array,
@@ -87,7 +87,7 @@ class FeatureField(nn.Module):
         net = self.feat_view(net) + per_point(self.fc_z_view(z_a))
         if self.view_directions:
             d = unit(d)
-            net = nn.relu(net + self.fc_view(self._encode(d, self.view_octaves))[..., None, :])
+            net = nn.relu(net + self.fc_view(self._encode(d, self.view_octaves, self.octaves))[..., None, :])
         return net, sigma
 
     def head(self, hidden: jax.Array, total: jax.Array) -> jax.Array:

@@ -26,9 +26,11 @@ def gaussian(x: jax.Array, directions: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.sin(a), jnp.cos(a)], -1)
 
 
-def gaussian_directions(octaves: int, std: float = 4.0, seed: int = 42) -> np.ndarray:
-    """B [3 octaves,3] ~ N(0, std^2), as many features as that many octaves; GIRAFFE's code draws them from seed 42."""
-    return (std * np.random.RandomState(seed).randn(3 * octaves, 3)).astype(np.float32)
+def gaussian_directions(octaves: int, std: float = 4.0, seed: int = 42, after: int = 0) -> np.ndarray:
+    """B [3 octaves,3] ~ N(0, std^2), as many features as that many octaves. GIRAFFE's code draws them from seed 42,
+    those of directions `after` those of so many octaves of points."""
+    drawn = np.random.RandomState(seed).randn(3 * (after + octaves), 3)
+    return (std * drawn[3 * after:]).astype(np.float32)
 
 
 def unit(d: jax.Array) -> jax.Array:

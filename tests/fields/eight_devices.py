@@ -4,7 +4,10 @@
 """
 
 import json
+import re
+import shutil
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -37,21 +40,33 @@ def start(abstract):
     return zeros.replace(params=params, ema=params["generator"])
 
 
+def gathers(text):
+    """Numbers in each array that a program puts together from several devices' parts."""
+    shapes = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", text)
+    return [int(np.prod([int(d) for d in s.split(",") if d])) for s in shapes]
+
+
 def main(meshes):
     """Every mesh from the same state, against one device."""
+    folder = tempfile.mkdtemp()  # a step is compiled once more, to be read
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     first = start(programs(MESHES["1"]).abstract)
-    metrics, params = {}, {}
+    metrics, params, gathered = {}, {}, {}
     for name in meshes:
         p = programs(MESHES[name])
         state, metrics[name] = jax.device_put(first, p.state_sharding), []
         for i in range(STEPS):
             state, found = p.step(state, p.put(i, 1))
             metrics[name].append({k: float(v[0]) for k, v in found.items()})
+        gathered[name] = gathers(p.lower().compile().as_text()) if name != "1" else []
         params[name] = jax.tree.map(np.asarray, state.params)
     apart = {name: max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params["1"], found)))
              for name, found in params.items()}
     moved = max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params["1"], first.params)))
-    print(json.dumps({"devices": len(jax.devices()), "metrics": metrics, "apart": apart, "moved": moved}))
+    print(json.dumps({"devices": len(jax.devices()), "metrics": metrics, "apart": apart, "moved": moved,
+                      "gathered": gathered}))
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

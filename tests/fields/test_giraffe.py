@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from genjax.core import config as config_lib
 from genjax.errors import UserError
 from genjax.fields.boxes import Boxes, BoxPrior
 from genjax.fields.decoder import FeatureField
+from genjax.fields.encoding import gaussian_directions
 from genjax.fields.giraffe import Generator, Scene
 from genjax.fields.official import generator_params
 from genjax.fields.renderer import Discriminator, NeuralRenderer
@@ -99,6 +102,47 @@ def test_what_is_absent_is_not_seen(recorded):
     v = jax.jit(lambda p, s: small().apply(p, s, False, method="volume"))(params, gone)
     assert v.objects[0, 0].max() > 0 and v.objects[0, 1].max() == 0
     assert (v.seen.sum(1) <= 1 + 1e-5).all() and v.seen[0, 1].max() == 0
+
+
+def test_bfloat16_is_close_and_has_gradients(recorded):
+    params, what, image, _ = recorded
+    g, low = small(span=SPAN), {"dtype": "bfloat16"}
+    g = g.clone(decoder=g.decoder.clone(**low), background=g.background.clone(**low), renderer=g.renderer.clone(**low))
+
+    def loss(params):
+        x = g.apply(params, what, None, False)
+        return jnp.square(x - 0.3).mean(), x
+
+    (_, x), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    off = np.abs(x - image)
+    assert x.dtype == jnp.float32 and 0 < off.max() < 0.01 and off.mean() < 0.1 * image.std()
+    assert all(v.dtype == jnp.float32 and np.isfinite(v).all() for v in jax.tree.leaves(grads))
+    assert all(np.abs(v).max() > 0 for v in jax.tree.leaves(grads["params"]["decoder"]))
+
+
+def test_the_configs_bfloat16_reaches_every_network():
+    low, full = (config_lib.load(f"fields/giraffe:{arg}") for arg in ("bf16", ""))
+    changed = config_lib.diff(full, low)
+    assert sorted(changed) == [f"task.{name}.dtype" for name in (
+        "discriminator", "generator.background", "generator.decoder", "generator.renderer")]
+
+
+def test_gaussian_encodings_are_the_authors():
+    """Their directions of views are drawn after those of points, by one generator."""
+    rng = np.random.RandomState(42)
+    points, views = 4 * rng.randn(1, 30, 3), 4 * rng.randn(1, 12, 3)
+    np.testing.assert_allclose(gaussian_directions(10), points[0], rtol=1e-6)
+    np.testing.assert_allclose(gaussian_directions(4, after=10), views[0], rtol=1e-6)
+    field = FeatureField(hidden=4, blocks=2, skips=(), features=3, encoding="gauss")
+    p, d, z = np.ones((1, 1, 2, 3), np.float32), np.array([[[0, 0, 2.0]]], np.float32), np.zeros((1, 4), np.float32)
+    params = field.init(jax.random.key(0), p, d, z, z)["params"]
+    assert params["fc_in"]["kernel"].shape == (60, 4) and params["fc_view"]["kernel"].shape == (24, 4)
+    b = np.pi * views[0] @ [0, 0, 0.5]  # of the unit direction, divided by 2
+    want = nn.relu(params["feat_view"]["bias"] + params["fc_z_view"]["bias"] + params["fc_view"]["bias"]
+                   + np.concatenate([np.sin(b), np.cos(b)]) @ params["fc_view"]["kernel"])
+    silent = {**params, "feat_view": {**params["feat_view"], "kernel": np.zeros((4, 4), np.float32)}}
+    hidden, _ = field.apply({"params": silent}, p, d, z, z, method="hidden_features")
+    np.testing.assert_allclose(hidden[0, 0, 0], want, atol=1e-5)
 
 
 @pytest.mark.parametrize("bad, says", [({"samples": 0}, "at least 2 samples"), ({"near": 7.0}, "from near to far")])

@@ -25,4 +25,6 @@ def test_eight_devices_compute_what_one_does(root, mesh):
     for a, b in zip(many, one, strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-5, atol=1e-6)
+    # Features are put together for the convolutions, per device 2 images of 64 rays, 4 numbers each; no sample's are.
+    assert max(found["gathered"][mesh], default=0) <= 2 * 64 * 4
     assert found["apart"][mesh] < 1e-6 < 1e-5 < found["moved"]

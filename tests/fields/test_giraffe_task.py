@@ -48,6 +48,22 @@ def test_steps(trained):
     assert all(v > 0 for v in jax.tree.leaves(moved)), "every parameter is trained, and the average follows"
 
 
+@pytest.mark.slow
+def test_bfloat16_trains():
+    low = {"dtype": "bfloat16"}
+    g = make().generator
+    g = g.clone(decoder=g.decoder.clone(**low), background=g.background.clone(**low), renderer=g.renderer.clone(**low))
+    task = make(generator=g, discriminator=Discriminator(features=8, **low))
+    spec = {"image": jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)}
+    state = jax.jit(lambda k: task.init(k, spec))(jax.random.key(0))
+    step = jax.jit(task.step)
+    for i in range(5):
+        x = np.random.default_rng(i).random((2, 32, 32, 3), np.float32)
+        state, metrics = step(state, {"image": x}, jax.random.key(i))
+        assert all(np.isfinite(v).all() for v in metrics.values()) and metrics["penalty"] > 0
+    assert all(v.dtype == jnp.float32 and np.isfinite(v).all() for v in jax.tree.leaves(state.params))
+
+
 def test_scenes_and_pictures_do_not_depend_on_the_batch(trained):
     task, state, _ = trained
     variables = task.export(state)
