@@ -1,5 +1,6 @@
 """conv2d, conv_transpose2d and pad2d against lax and float64 sums: values, gradients, vmap, jit, scan."""
 
+import functools
 import itertools
 
 import jax
@@ -100,6 +101,23 @@ def test_winograd_is_used_and_accurate(size, pads):
     for got, want in ((y, y64), (dx, dx64), (dw, dw64)):
         assert np.abs(got - want).max() <= 2e-5 * want.std()
         assert np.sqrt(np.mean((got - want) ** 2)) <= 3e-6 * want.std()
+
+
+@pytest.mark.parametrize("size,i,o,pads", [((32, 30), 16, 8, ONE), ((19, 32), 20, 24, ((0, 2), (1, 0))),
+                                           ((17, 16), 20, 64, ((0, 0), (-1, 2))), ((64, 64), 3, 8, ONE)])
+def test_4x4_at_stride_2_is_halved_and_accurate(size, i, o, pads):
+    out = tuple((n + sum(ab) - 4) // 2 + 1 for n, ab in zip(size, pads, strict=True))
+    g = Geometry(2, pads, size, (4, 4))
+    assert g.out == out
+    n = -(-(1 << 18) // min(size[0] * size[1] * i, out[0] * out[1] * o))
+    x, w, y = rand(0, n, *size, i), rand(1, 4, 4, i, o), rand(2, n, *out, o)
+    for kind, a, b in (("F", x, w), ("D", y, w), ("W", x, y)):
+        kernel = functools.partial(conv_cpu.KERNELS[kind], g)
+        halved = i >= 8 if kind != "D" else i >= 8 and min(out) >= 8
+        if kind != "W":
+            assert ("conv_general_dilated" in str(jax.make_jaxpr(kernel)(a, b))) != halved
+        got, want = jax.jit(kernel)(a, b), jax.jit(functools.partial(_native, kind, g))(a, b)
+        close(got / want.std(), want / want.std(), 3e-6)
 
 
 @pytest.mark.parametrize("stride,padding,kernel", [(2, 1, 4), (2, 0, 2), (2, 1, 3), (1, 1, 3), (3, 2, 5), (2, 0, 1)])
