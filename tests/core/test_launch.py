@@ -344,3 +344,23 @@ def test_a_folder_of_runs_stands_for_the_runs_in_it(tmp_path):
     assert inspect_lib.run_folders([str(tmp_path)]) == [a, b]
     assert inspect_lib.run_folders([a, log, str(tmp_path / "deep")]) == [a, b], "runs/* names logs too"
     assert [inspect_lib.run_folders([n]) for n in (log, "none")] == [[log], ["none"]], "left to the error"
+
+
+@pytest.mark.parametrize("settings,offered,traced,again", [
+    ("", "always [madvise] never", False, "glibc.malloc.hugetlb=1"),
+    ("glibc.malloc.check=0", "always [madvise] never", False, "glibc.malloc.check=0:glibc.malloc.hugetlb=1"),
+    ("glibc.malloc.hugetlb=0", "always [madvise] never", False, None),  # the user decided
+    ("", "[always] madvise never", False, None),
+    ("", None, False, None),  # not Linux
+    ("", "always [madvise] never", True, None)])  # a debugger would lose the process
+def test_huge_pages_are_asked_for_once(monkeypatch, tmp_path, settings, offered, traced, again):
+    file, started = tmp_path / "enabled", []
+    if offered is not None:
+        file.write_text(offered)
+    monkeypatch.setenv("GLIBC_TUNABLES", settings)
+    monkeypatch.setattr(launch, "Path", lambda name: file)
+    monkeypatch.setattr(sys, "gettrace", lambda: print if traced else None)
+    monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
+    launch._huge_pages()
+    assert started == ([(sys.executable, [sys.executable, *sys.orig_argv[1:]])] if again else [])
+    assert os.environ["GLIBC_TUNABLES"] == (again or settings)
