@@ -22,6 +22,18 @@ def test_encodings_by_hand():
     assert gaussian(x, jnp.asarray(b)).shape == (60,) and abs(b.std() / 4 - 1) < 0.2
 
 
+@pytest.mark.parametrize("pi", [True, False])
+def test_encodings_are_exact_at_high_octaves(pi):
+    x = np.random.default_rng(0).uniform(-4, 4, (500, 3)).astype(np.float32)
+    a = x.astype(np.float64)[:, None] * (2.0 ** np.arange(10))[:, None] * (np.pi if pi else 1.0)
+    y = octaves(jnp.asarray(x), 10, pi)
+    np.testing.assert_allclose(y, np.concatenate([np.sin(a), np.cos(a)], -1).reshape(500, 60), atol=3e-7)
+    got = jax.grad(lambda x: (octaves(x, 10, pi) * np.linspace(1, 2, 60)).sum())(jnp.asarray(x))
+    slope = np.concatenate([np.cos(a), -np.sin(a)], -1) * (2.0 ** np.arange(10))[:, None] * (np.pi if pi else 1.0)
+    want = (slope.reshape(500, 60) * np.linspace(1, 2, 60)).reshape(500, 20, 3).sum(1)
+    np.testing.assert_allclose(got, want, atol=2e-5 * abs(want).max())
+
+
 def test_constant_density():
     t = sampling.even(0.5, 6.0, 64)
     w = volume.weights(jnp.ones(64), t, jnp.float32(1))
