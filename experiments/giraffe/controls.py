@@ -11,6 +11,7 @@ give in 20 minutes; at paper scale two objects and cars at 64 x 64.
 
 import inspect
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,8 @@ def run(fig: FigureRun, given: str = "") -> None:
         folder = RunFolder(given)
         experiment = config_lib.build(folder.config())
         variables = snapshot.variables_of(folder, experiment, None)[0]
-        _rows(fig, "", experiment, variables)
-        _disentangled(fig, given, experiment, variables)
+        _rows(fig, "", experiment.task, variables)
+        _disentangled(fig, given, folder.config().data.source, experiment.task, variables)
         return
     cases = {"two": "fields/giraffe:small", "cars": "fields/giraffe:data=cars"}
     if fig.scale != "paper":
@@ -68,16 +69,16 @@ def run(fig: FigureRun, given: str = "") -> None:
     fig.plan(len(cases))
     for name, config in cases.items():
         result = fig.train(name, config, ["train.preview_every=0"] if fig.scale == "smoke" else [])
-        _rows(fig, f"{name}_" if len(cases) > 1 else "", result.experiment, result.variables)
-        _disentangled(fig, name, result.experiment, result.variables)
+        _rows(fig, f"{name}_" if len(cases) > 1 else "", result.experiment.task, result.variables)
+        _disentangled(fig, name, result.folder.config().data.source, result.experiment.task, result.variables)
         sheet = result.folder.outputs / "samples.png"
         if sheet.exists():
             fig.picture(f"{name}_samples" if len(cases) > 1 else "samples", sheet.read_bytes(), "Uncurated samples")
 
 
-def _rows(fig: FigureRun, prefix: str, experiment, variables) -> None:
+def _rows(fig: FigureRun, prefix: str, task: Any, variables: dict[str, Any]) -> None:
     """Every control of the task as a strip and a film."""
-    task, rng = experiment.task, rng_lib.stream(0, "sample")
+    rng = rng_lib.stream(0, "sample")
     offered = task.controls()
     few = {"steps": 2, "codes": 2} if fig.scale == "smoke" else {}
     for name in (n for n in CAPTIONS if n in offered):
@@ -91,13 +92,12 @@ def _rows(fig: FigureRun, prefix: str, experiment, variables) -> None:
                 fig.note(f"`{film.name}`: {CAPTIONS[name].split(':')[0].lower()} as a film, {len(x)} frames.")
 
 
-def _disentangled(fig: FigureRun, name: str, experiment, variables) -> None:
+def _disentangled(fig: FigureRun, name: str, source: str, task: Any, variables: dict[str, Any]) -> None:
     """How far pictures do what is asked, beside a perfect generator's scenes and beside scenes of no relation."""
     n, key = fig.by_scale(2, 64, 256), rng_lib.stream(0, "eval")
-    task, preset = experiment.task, experiment.data.source.rpartition("/")[2]
     worlds = {"GIRAFFE": disentangle.GiraffeWorld(task, variables, key, n)}
-    if experiment.data.source.startswith("builtin:scenes/") and fig.scale != "smoke":
-        drawn = disentangle.DrawnWorld(preset, n, task.generator.size)
+    if source.startswith("builtin:scenes/") and fig.scale != "smoke":
+        drawn = disentangle.DrawnWorld(source.rpartition("/")[2], n, task.generator.size)
         worlds |= {"a perfect generator": drawn, "chance": disentangle.Shuffled(drawn)}
     for world, w in worlds.items():
         try:
