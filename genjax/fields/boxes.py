@@ -71,6 +71,10 @@ class BoxPrior:
         as in the authors' code); below 0 boxes may overlap.
       existence: probabilities of 1 .. K boxes being there, chosen at random among the K; () for all of them.
       tries: so many placements of all boxes are drawn; the first without a collision is taken, else the last.
+
+    Raises:
+      UserError: ranges the wrong way round, no size, existence that is no distribution, or, with a padding of 0 or
+        more, so many boxes that more than about one scene in a hundred would be left with a collision.
     """
 
     boxes: int = 1
@@ -96,10 +100,11 @@ class BoxPrior:
         if self.existence and (len(self.existence) != self.boxes or abs(sum(self.existence) - 1) > 1e-4):
             raise UserError(f"existence={self.existence}: give {self.boxes} probabilities, of 1 to {self.boxes} boxes,"
                             " that sum to 1")
-        if self.padding >= 0 and not self._fits():
+        if self.padding >= 0 and not (self._fits() and self._are_placed()):
             raise UserError(f"{self.boxes} boxes of half sides up to {max(self.scale_max[:2])} with a padding of"
-                            f" {self.padding} do not fit between {self.centre_min} and {self.centre_max}; use fewer or"
-                            " smaller boxes, or a wider range")
+                            f" {self.padding} do not fit between {self.centre_min} and {self.centre_max}, or rarely do"
+                            f" by chance in {self.tries} tries; use fewer or smaller boxes, a wider range, or more"
+                            " tries")
 
     def _fits(self) -> bool:
         """Whether a regular grid of the largest boxes has K places; where it has not, random ones rarely do."""
@@ -108,6 +113,22 @@ class BoxPrior:
             room = self.centre_max[axis] - self.centre_min[axis]
             places *= 1 + math.floor(room / (2 * self.scale_max[axis] + self.padding) + 1e-9)
         return places >= self.boxes
+
+    def _are_placed(self, scenes: int = 200) -> bool:
+        """Whether no more than one in a hundred scenes, drawn as `draw` does, is left with a collision."""
+        rng, k = np.random.default_rng(0), self.boxes
+        low, high = (np.asarray(v, np.float32)[:2] for v in (self.scale_min, self.scale_max))
+        scale = low + rng.random((scenes, k, 1 if self.one_scale else 2), np.float32) * (high - low)
+        low, high = (np.asarray(v, np.float32)[:2] for v in (self.centre_min, self.centre_max))
+        i, j = np.triu_indices(k, 1)
+        left, at_once = self.tries, min(16, max(1, 2**12 // k**2))
+        while left > 0 and len(scale) > scenes // 100:
+            n = min(left, at_once)
+            centre = low + rng.random((len(scale), n, k, 2), np.float32) * (high - low)
+            least = (scale[:, i] + scale[:, j] + self.padding)[:, None]
+            free = (np.abs(centre[:, :, i] - centre[:, :, j]) >= least).any(-1).all(-1).any(1)
+            scale, left = scale[~free], left - n
+        return len(scale) <= scenes // 100
 
     def place(self, scale, centre, angle, n: int = 1, present=None) -> Boxes:
         """`n` times the boxes at shares of the prior's ranges (0 to 1; beyond them is allowed): what controls set.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.errors import UserError, at_least
 from genjax.fields.encoding import gaussian, gaussian_directions, octaves, unit
 from genjax.nn import init
 from genjax.nn.layers import Dense
@@ -34,6 +35,9 @@ class FeatureField(nn.Module):
       encoding: "normal", or "gauss" (random directions, as many features).
       view_directions: whether features depend on d.
       dtype: of the arithmetic; parameters, encodings and densities are float32.
+
+    Raises:
+      UserError: a width, a number of layers or of octaves below 1, a `downscale` that is not above 0.
     """
 
     hidden: int = 128
@@ -46,6 +50,12 @@ class FeatureField(nn.Module):
     encoding: Encoding = "normal"
     view_directions: bool = True
     dtype: str = "float32"
+
+    def __post_init__(self):
+        at_least(self, hidden=1, blocks=1, features=1, octaves=1, view_octaves=1)
+        if not self.downscale > 0:
+            raise UserError(f"downscale={self.downscale} must be above 0: points are divided by it")
+        super().__post_init__()
 
     def setup(self):
         def dense(n):

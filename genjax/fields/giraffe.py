@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from genjax.errors import UserError
+from genjax.errors import UserError, at_least
 from genjax.fields import sampling, volume
 from genjax.fields.boxes import Boxes, directions_to_box, inside, to_box
 from genjax.fields.decoder import FeatureField
@@ -54,9 +54,10 @@ class Volume:
 
     Attributes:
       features: [B,h,h,M].
-      depth: [B,h,h] expected depth along the camera's axis.
+      depth: [B,h,h] expected depth along the camera's axis; what a ray leaves the scene with counts as 0.
       objects: [B,K,h,h] opacity of each object alone, in [0,1].
-      seen: [B,K+1,h,h] the share of each object, and of the background last, in what is seen; they sum to 1.
+      seen: [B,K+1,h,h] the share of each object, and of the background last, in what is seen; they sum to at most 1,
+        to less where a ray leaves the scene. Without a background [B,K,h,h].
     """
 
     features: jax.Array
@@ -85,7 +86,8 @@ class Generator(nn.Module):
       remat: compute the fields' activations again in the backward pass instead of keeping them.
 
     Raises:
-      UserError: no samples, a far plane in front of the near one, or a `chunk` that does not divide the rays.
+      UserError: fewer than 2 samples or a map of fewer than 2 x 2, a far plane in front of the near one, boxes that a
+        negative padding empties, or a `chunk` that does not divide the rays.
     """
 
     decoder: FeatureField = FeatureField()
@@ -106,6 +108,9 @@ class Generator(nn.Module):
     def __post_init__(self):
         if self.samples < 2:
             raise UserError(f"samples={self.samples}: a ray needs at least 2 samples")
+        at_least(self, volume_size=2, chunk=0, noise=0)
+        if not self.padding > -1:
+            raise UserError(f"padding={self.padding} must be above -1, where boxes have nothing inside")
         if not 0 <= self.near < self.far:
             raise UserError(f"near={self.near}, far={self.far}: rays go from near to far, both at least 0")
         super().__post_init__()

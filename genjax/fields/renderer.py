@@ -101,6 +101,9 @@ class Discriminator(nn.Module):
         layers = math.log2(x.shape[1]) - 2
         if layers < 1 or layers != int(layers) or x.shape[1] != x.shape[2]:
             raise UserError(f"the discriminator takes squares of a power of two, at least 8, got {x.shape[1:3]}")
+        if self.features < 2 ** (layers - 1):
+            raise UserError(f"the discriminator of {x.shape[1]} x {x.shape[1]} pictures needs features of at least"
+                            f" {2 ** int(layers - 1)}, got {self.features}: they are halved {int(layers - 1)} times")
         for i in range(int(layers)):
             width = int(self.features / 2 ** (layers - 1 - i))
             x = Conv(width, kernel=4, stride=2, use_bias=False, dtype=self.dtype, name=f"conv_{i}")(x)

@@ -32,6 +32,9 @@ class CameraPrior:
       v: polar angle arccos(1 - 2 v); 1/2 is the horizon.
       radius: of the sphere.
       fov: degrees across the image.
+
+    Raises:
+      UserError: a range the wrong way round, v outside [0,1], no radius, a fov that no camera has.
     """
 
     u: tuple[float, float] = (0.0, 0.0)
@@ -44,6 +47,8 @@ class CameraPrior:
             low, high = getattr(self, name)
             if low > high:
                 raise UserError(f"the camera's {name} goes from {low} to {high}: the first must not be the larger")
+        if not (self.v[0] >= 0 and self.v[1] <= 1):
+            raise UserError(f"the camera's v={self.v} must lie between 0 (above) and 1 (below)")
         if not 0 < self.fov < 180 or self.radius[0] <= 0:
             raise UserError(f"fov={self.fov} must be between 0 and 180 degrees, radius={self.radius} above 0")
 
@@ -91,9 +96,11 @@ class Giraffe(AdversarialTask):
         object.__setattr__(self, "generator", self.generator.clone(span=span))
 
     def _nothing_swallows_the_camera(self):
-        b = self.boxes
-        reach = np.abs([b.centre_min, b.centre_max]).max(0) + (1 + self.generator.padding) * np.max(b.scale_max)
-        eye = np.asarray(self.camera.at(*np.meshgrid([0.0, 1.0], [0.0, 0.5, 1.0], [0.0]))[0]).reshape(-1, 3)
+        b, share = self.boxes, np.linspace(0, 1, 17)
+        x, y, z = b.scale_max
+        half = np.array([x, y, z] if b.rotation == (0.0, 0.0) else [np.hypot(x, y), np.hypot(x, y), z])
+        reach = np.abs([b.centre_min, b.centre_max]).max(0) + (1 + self.generator.padding) * half
+        eye = np.asarray(self.camera.at(*np.meshgrid(share, share, [0.0]))[0]).reshape(-1, 3)
         if (np.abs(eye) < reach).all(-1).any():
             raise UserError(f"a camera at radius {self.camera.radius[0]} may lie inside a box, which reach up to"
                             f" {reach.round(2).tolist()} from the origin; use smaller boxes or a larger radius")

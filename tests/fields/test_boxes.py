@@ -60,6 +60,8 @@ def test_existence():
 @pytest.mark.parametrize("bad, says", [
     ({"boxes": 0}, "at least 1"),
     ({"boxes": 9, "padding": 0.1, "scale_min": (0.5,) * 3, "scale_max": (0.5,) * 3}, "9 boxes .* do not fit"),
+    ({"boxes": 6, "padding": 0.05, "scale_min": (0.17,) * 3, "scale_max": (0.17,) * 3,
+      "centre_min": (-0.7, -0.7, 0.0), "centre_max": (0.7, 0.7, 0.0)}, "or rarely do by chance in 256 tries"),
     ({"scale_min": (0.0, 0.1, 0.1)}, "size above 0"),
     ({"centre_min": (1.0, 0, 0)}, "centre goes from"),
     ({"existence": (0.5,)}, "give 1 probabilities"),
@@ -67,3 +69,19 @@ def test_existence():
 def test_refusals(bad, says):
     with pytest.raises(UserError, match=says):
         BoxPrior(**bad)
+
+
+def test_so_many_boxes_are_refused_as_would_collide():
+    """At the border between a prior that is accepted and one that is not: the share of scenes with a collision."""
+    room = {"scale_min": (0.17,) * 3, "scale_max": (0.17,) * 3, "centre_min": (-0.7, -0.7, 0.0),
+            "centre_max": (0.7, 0.7, 0.0), "padding": 0.05}
+
+    def colliding(prior):
+        c = draw(prior).centre
+        away = np.abs(c[:, :, None] - c[:, None])[..., :2].max(-1) + 9 * np.eye(prior.boxes)
+        return (away.min((1, 2)) < 2 * 0.17 + 0.05 - 1e-5).mean()
+
+    with pytest.raises(UserError, match="more tries"):
+        BoxPrior(boxes=6, **room)
+    assert colliding(BoxPrior(boxes=6, tries=2048, **room)) <= 0.01
+    assert BoxPrior(boxes=30, **{**room, "padding": -1.0}).boxes == 30, "those that may overlap are not counted"

@@ -98,6 +98,11 @@ def test_controls(trained):
 
 @pytest.mark.parametrize("bad, says", [
     ({"boxes": BoxPrior(scale_min=(2.0,) * 3, scale_max=(3.0,) * 3)}, "may lie inside a box"),
+    ({"boxes": BoxPrior(scale_min=(0.9,) * 3, scale_max=(0.9,) * 3, centre_min=(0,) * 3, centre_max=(0,) * 3),
+      "camera": CameraPrior(v=(0.5, 0.5), radius=(1.2, 1.2))}, "may lie inside a box"),  # only when it is turned
+    ({"boxes": BoxPrior(scale_min=(0.5, 0.1, 0.1), scale_max=(0.5, 0.1, 0.1), centre_min=(0,) * 3, rotation=(0.0, 0.0),
+                        centre_max=(0,) * 3), "generator": Generator(padding=0.0),
+      "camera": CameraPrior(u=(0.2, 0.8), v=(0.5, 0.5), radius=(0.3, 0.3))}, "may lie inside a box"),  # half way round
     ({"conditional": True}, "classes"),
     ({"code": 0}, "code must be at least 1"),
 ])
@@ -106,8 +111,27 @@ def test_refusals(bad, says):
         make(**bad)
 
 
+@pytest.mark.parametrize("make, bad, says", [
+    (Generator, {"chunk": -1}, "chunk must be at least 0"),
+    (Generator, {"volume_size": 1}, "volume_size must be at least 2"),
+    (Generator, {"padding": -1.0}, "padding=-1.0 must be above -1"),
+    *((FeatureField, {name: 0}, f"{name} must be at least 1")
+      for name in ("octaves", "view_octaves", "hidden", "features", "blocks")),
+    (FeatureField, {"downscale": 0.0}, "downscale=0.0 must be above 0"),
+])
+def test_refused_networks(make, bad, says):
+    with pytest.raises(UserError, match=says):
+        make(**bad)
+
+
+def test_a_discriminator_too_narrow_for_its_pictures():
+    with pytest.raises(UserError, match="features of at least 4, got 3: they are halved 2 times"):
+        jax.eval_shape(Discriminator(features=3).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
 def test_refused_cameras():
-    for bad, says in (({"v": (0.5, 0.2)}, "v goes from"), ({"fov": 180.0}, "between 0 and 180")):
+    for bad, says in (({"v": (0.5, 0.2)}, "v goes from"), ({"v": (0.5, 1.1)}, "between 0 .above. and 1"),
+                      ({"v": (-0.1, 0.5)}, "between 0 .above. and 1"), ({"fov": 180.0}, "between 0 and 180")):
         with pytest.raises(UserError, match=says):
             CameraPrior(**bad)
 
