@@ -98,6 +98,8 @@ def sample(run: str, name: str, given: Sequence[str], snapshot: str | None, seed
     if out and Path(out).suffix:
         raise UserError(f"--out {out}: a control may write several files; name a folder")
     folder, experiment, offered = _opened(run)
+    if why := experiment.task.withheld().get(name):
+        raise UserError(f"--control {name} has nothing to do: {why}; there are {', '.join(offered)}")
     if name not in offered:
         raise unknown(f"control of {type(experiment.task).__name__}", name, offered)
     arguments = options(name, offered[name], given)

@@ -80,6 +80,9 @@ class Task(Protocol):
         """What samples can be steered by, for `sample RUN --control NAME`: functions by name, `f(variables, rng, *,
         n=4, ...)`, see `genjax.core.control`. They return named pictures [H,W,C] and films [T,H,W,C] in [0,1]."""
 
+    def withheld(self) -> dict[str, str]:
+        """Controls that the family has and this task does not offer: why, by name."""
+
     def check_data(self, data: Any) -> None:
         """Refuses data that does not suit, shapes aside; asked before training, not for samples, which need none."""
 
@@ -118,6 +121,10 @@ class TaskBase:
 
     def controls(self):
         """Nothing to steer."""
+        return {}
+
+    def withheld(self):
+        """No other controls."""
         return {}
 
     def check_data(self, data):

@@ -25,20 +25,29 @@ STRIP = 6  # pictures in a row
 
 def offered(task: Any) -> dict[str, Callable[..., Pictures]]:
     """The controls that a task's priors leave something to do for."""
-    found: dict[str, Callable[..., Pictures]] = {"appearance": appearance, "shape": shape, "background": background,
-                                                 "circular": circular, "add_objects": add_objects, "layers": layers}
-    b = task.boxes
-    if b.rotation[0] < b.rotation[1]:
-        found["object_rotation"] = object_rotation
-    if b.centre_min[0] < b.centre_max[0]:
-        found["depth_translation"] = depth_translation
-    if b.centre_min[1] < b.centre_max[1]:
-        found["horizontal_translation"] = horizontal_translation
-    if task.camera.v[0] < task.camera.v[1]:
-        found["camera_elevation"] = camera_elevation
+    every = (add_objects, appearance, background, camera_elevation, circular, depth_translation,
+             horizontal_translation, layers, object_rotation, shape)
+    missing = withheld(task)
+    return {f.__name__: functools.partial(f, task) for f in every if f.__name__ not in missing}
+
+
+def withheld(task: Any) -> dict[str, str]:
+    """Why the other controls are not offered."""
+    b, missing = task.boxes, {}
+    x, y = (low == high for low, high in zip(b.centre_min[:2], b.centre_max[:2], strict=True))
+    if b.rotation[0] == b.rotation[1]:
+        missing["object_rotation"] = "this run's objects have one rotation"
+    if x:
+        missing["depth_translation"] = "this run's objects have one place along x"
+    if y:
+        missing["horizontal_translation"] = "this run's objects have one place along y"
+    if x or y:
+        missing |= dict.fromkeys(("circular", "add_objects"), "this run's objects do not move along both x and y")
+    if task.camera.v[0] == task.camera.v[1]:
+        missing["camera_elevation"] = "this run's camera has one elevation"
     if task.generator.background is None:
-        del found["background"]
-    return {name: functools.partial(f, task) for name, f in sorted(found.items())}
+        missing["background"] = "this run's generator has no background"
+    return missing
 
 
 # ---------------------------------------------------------------- parts
@@ -46,13 +55,14 @@ def offered(task: Any) -> dict[str, Callable[..., Pictures]]:
 
 def still(task: Any, rng: jax.Array, n: int, temperature: float = 0.65, objects: int = 0) -> Scene:
     """n scenes with the codes of samples 0 .. n-1 times the temperature; boxes and camera in the middle of their
-    ranges, boxes at their smallest, as the authors render. `objects`: K, 0 for the prior's."""
+    ranges, boxes at their smallest, as the authors render. `objects`: so many codes, 0 for the prior's K."""
     scene = jax.tree.map(np.asarray, task.draw(rng_lib.per_item(rng, n)))
     k = objects or task.boxes.boxes
     if k > task.boxes.boxes:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(rng_lib.per_item(rng, n))
         more = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (2, k, task.code)))(keys))
         scene = scene.replace(shape=more[:, 0], appearance=more[:, 1])
+    scene = scene.replace(shape=scene.shape[:, :k], appearance=scene.appearance[:, :k])
     return _tempered(scene, temperature).replace(boxes=placed(task, n, k), **_camera(task, n))
 
 
@@ -108,6 +118,18 @@ def _boxed(task, scene, path, others=(0.5, 0.5, 0.0)):
     return [scene.replace(boxes=placed(task, n, k, np.stack([*rest, p]))) for p in path]
 
 
+def _last(task, scene, rng, path):
+    """The scene with the boxes that were drawn for it, all of them there, once for each centre of the path, where the
+    last box is."""
+    drawn = jax.tree.map(np.asarray, task.draw(rng_lib.per_item(rng, len(scene.eye))).boxes)
+    frames = []
+    for p in path:
+        at = placed(task, 1, 1, p).centre[0, 0]
+        centre = np.concatenate([drawn.centre[:, :-1], np.broadcast_to(at, drawn.centre[:, -1:].shape)], 1)
+        frames.append(scene.replace(boxes=drawn.replace(centre=centre, present=np.ones_like(drawn.present))))
+    return frames
+
+
 # ---------------------------------------------------------------- controls
 
 
@@ -156,10 +178,11 @@ def horizontal_translation(task: Any, variables: dict, rng: jax.Array, *, n: int
 
 def circular(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, steps: int = 32,
              temperature: float = 0.65) -> Pictures:
-    """One object goes round in a circle; others stay."""
+    """One object goes round in a circle; others stay (more than one other: wherever they were drawn)."""
     turn = 2 * np.pi * _steps(steps)
     path = [(0.5 + 0.5 * np.cos(a), 0.5 + 0.5 * np.sin(a), 0.0) for a in turn]
-    frames = _boxed(task, still(task, rng, n, temperature), path)
+    scene = still(task, rng, n, temperature)
+    frames = _boxed(task, scene, path) if task.boxes.boxes <= 2 else _last(task, scene, rng, path)
     return _pictures("circular", film(task, variables, frames), turning=True)
 
 
@@ -170,6 +193,8 @@ def _through(task, variables, rng, n, codes, steps, temperature, fields, name):
         scene = scene.replace(boxes=placed(task, n, k, _apart(k)))
     if codes < 2:
         raise UserError(f"--control.codes must be at least 2, got {codes}")
+    if not temperature > 0:
+        raise UserError(f"--control.temperature must be above 0, got {temperature}: codes of length 0 point nowhere")
     stops = [temperature * np.asarray(jax.random.normal(jax.random.fold_in(rng, 2**31 + 8 * i + j), v.shape))
              for i in range(codes) for j, v in enumerate(getattr(scene, f) for f in fields)]
     stops = [stops[i * len(fields):(i + 1) * len(fields)] for i in range(codes)]
@@ -181,42 +206,44 @@ def _through(task, variables, rng, n, codes, steps, temperature, fields, name):
     return _pictures(name, film(task, variables, frames), turning=True)
 
 
-def appearance(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 8,
+def appearance(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 32,
                temperature: float = 0.65) -> Pictures:
     """Objects change their appearance code along a closed walk; shapes and poses stay."""
     return _through(task, variables, rng, n, codes, steps, temperature, ("appearance",), "appearance")
 
 
-def shape(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 8,
+def shape(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 32,
           temperature: float = 0.65) -> Pictures:
     """Objects change their shape code along a closed walk; appearances and poses stay."""
     return _through(task, variables, rng, n, codes, steps, temperature, ("shape",), "shape")
 
 
-def background(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 8,
+def background(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 32,
                temperature: float = 0.65) -> Pictures:
     """The background changes its codes along a closed walk; objects stay."""
     return _through(task, variables, rng, n, codes, steps, temperature,
                     ("background_appearance",), "background")
 
 
-ADDED = {  # the authors' places, shares of the prior's ranges: few boxes that move along both axes, and CLEVR's
-    "cars": ([(x, y, 0.0) for x in (-0.7, 1.5) for y in (-0.8, 0.5, 1.8)], -1.0),
-    "clevr": ([(x, y, 0.0) for y in (0.0, 0.5, 1.0) for x in (0.2, 0.8)], 0.0),
+ADDED = {  # the authors' places, shares of the prior's ranges; shares of scale and turn; how many come at a time
+    "cars": ([(x, y, 0.0) for x in (-0.7, 1.5) for y in (-0.8, 0.5, 1.8)], -1.0, 0.5, 1),
+    "clevr": ([(x, y, 0.0) for y in (0.0, 0.5, 1.0) for x in (0.2, 0.8)], 0.0, 0.0, 1),
+    "clevr10": ([(x, y + more, 0.0) for y in (0.0, 0.8) for x in (0.0, 0.5, 1.0) for more in (0.0, 0.4)], 0.0, 0.0, 2),
 }
 
 
 def add_objects(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, layout: str = "",
                 temperature: float = 0.65) -> Pictures:
-    """Objects are added one after another, more than there were in training; layout cars or clevr."""
+    """Objects are added, more than there were in training; layout cars, clevr, or clevr10 (twelve, two at a time)."""
     name = layout or ("cars" if task.boxes.boxes == 1 else "clevr")
     if name not in ADDED:
-        raise UserError(f"--control.layout={layout}: choose {' or '.join(ADDED)}")
-    centres, scale = ADDED[name]
+        raise UserError(f"--control.layout={layout}: choose one of {', '.join(ADDED)}")
+    centres, scale, angle, each = ADDED[name]
     k = len(centres)
     scene = still(task, rng, n, temperature, k).replace(**_camera(task, n, 0.0))
     # A share of -1 makes the smallest box smaller still by the width of its range.
-    frames = [scene.replace(boxes=placed(task, n, k, centres, 0.5, scale, np.arange(k) < i)) for i in range(1, k + 1)]
+    frames = [scene.replace(boxes=placed(task, n, k, centres, angle, scale, np.arange(k) < i))
+              for i in range(each, k + 1, each)]
     return _pictures("add_objects", film(task, variables, frames), back=True, each=20)
 
 
@@ -226,7 +253,8 @@ def layers(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, temperatur
     x = film(task, variables, [scene])[0]
     v = task.volumes(variables, scene)
     near, far = task.generator.near, task.generator.far
-    depth = (np.clip(v.depth, near, far) - near) / (far - near)
+    depth = v.depth + np.maximum(1 - v.seen.sum(1), 0) * far  # what a ray leaves the scene with is far away
+    depth = (np.clip(depth, near, far) - near) / (far - near)
     low, high = depth.min((1, 2), keepdims=True), depth.max((1, 2), keepdims=True)
     maps = [1 - (depth - low) / np.maximum(high - low, 1e-6), *v.objects.swapaxes(0, 1)]
     if task.generator.background is not None:

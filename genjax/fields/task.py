@@ -141,6 +141,10 @@ class Giraffe(AdversarialTask):
         """Objects turned, moved, changed and added, the camera, the background: see `genjax.fields.controls`."""
         return controls.offered(self)
 
+    def withheld(self):
+        """Of those, what the priors leave nothing to do for."""
+        return controls.withheld(self)
+
     def stage(self, variables):
         """Dials for the camera and every object: see `genjax.fields.stage`."""
         return stage.make(self, variables)

@@ -38,6 +38,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def steered(monkeypatch):
     monkeypatch.setattr(ToyTask, "controls", lambda self: {"brightness": brightness, "follow": follow})
+    monkeypatch.setattr(ToyTask, "withheld", lambda self: {"tilt": "it stands"})
 
 
 def sample(capsys, *argv, code=0):
@@ -78,6 +79,7 @@ def test_pictures_and_films_are_written(capsys, run, steered, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("argv", "says"), [
+    (("--control", "tilt"), "--control tilt has nothing to do: it stands; there are brightness, follow"),
     (("--control", "brigthness"), "unknown control of ToyTask 'brigthness'; did you mean 'brightness'?"),
     (("--control", "brightness", "--control.level=3"), "did you mean 'levels'?"),
     (("--control", "brightness", "--control.n=x"), "--control.n must be int, got 'x'"),

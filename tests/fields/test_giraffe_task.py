@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.core import rng as rng_lib
 from genjax.core.optim import rmsprop
 from genjax.errors import UserError
+from genjax.fields import controls
+from genjax.fields import stage as stage_lib
 from genjax.fields.boxes import BoxPrior
 from genjax.fields.decoder import FeatureField
-from genjax.fields.giraffe import Generator
+from genjax.fields.giraffe import Generator, Volume
 from genjax.fields.renderer import Discriminator, NeuralRenderer
 from genjax.fields.task import CameraPrior, Giraffe
 
@@ -91,9 +94,72 @@ def test_controls(trained):
         assert all(v.ndim == 4 for k, v in made.items() if k.endswith("_film"))
     still = make(boxes=BoxPrior(scale_min=(0.2,) * 3, scale_max=(0.2,) * 3, centre_min=(0,) * 3, centre_max=(0,) * 3,
                                 rotation=(0.0, 0.0)), camera=CameraPrior()).controls()
-    assert not {"object_rotation", "camera_elevation", "depth_translation"} & set(still)
+    assert not {"object_rotation", "camera_elevation", "depth_translation", "circular", "add_objects"} & set(still)
     with pytest.raises(UserError, match="steps must be at least 2"):
         offered["circular"](variables, jax.random.key(0), steps=1)
+    with pytest.raises(UserError, match="temperature must be above 0"):
+        offered["appearance"](variables, jax.random.key(0), temperature=0.0)
+
+
+STILL = {"boxes": BoxPrior(scale_min=(0.2,) * 3, scale_max=(0.2,) * 3, centre_min=(0.0, -0.2, 0.0),
+                           centre_max=(0.0, 0.2, 0.0), rotation=(0.0, 0.0)), "camera": CameraPrior()}
+
+
+def test_controls_that_are_not_offered_say_why():
+    task = make(**STILL)
+    why = task.withheld()
+    assert set(why) == {"object_rotation", "camera_elevation", "depth_translation", "circular", "add_objects"}
+    assert not set(why) & set(task.controls()) and "camera has one elevation" in why["camera_elevation"]
+    assert not make().withheld()
+
+
+def scenes_of(monkeypatch, name, task, **options):
+    """The scenes that a control draws, without drawing them."""
+    seen = []
+    monkeypatch.setattr(controls, "film", lambda task, variables, frames: seen.extend(frames) or np.zeros(
+        (len(frames), len(frames[0].eye), 8, 8, 3)))
+    task.controls()[name](None, jax.random.key(0), n=2, **options)
+    return seen
+
+
+def many(k):
+    return make(boxes=BoxPrior(boxes=k, scale_min=(0.05,) * 3, scale_max=(0.1,) * 3, centre_min=(-0.6, -0.6, 0.0),
+                               centre_max=(0.6, 0.6, 0.0), padding=0.0))
+
+
+def test_one_of_many_goes_round_and_the_others_stay_where_they_were_drawn(monkeypatch):
+    task = many(3)
+    frames = scenes_of(monkeypatch, "circular", task, steps=5)
+    drawn = np.asarray(task.draw(rng_lib.per_item(jax.random.key(0), 2)).boxes.centre)
+    for f, (x, y) in zip(frames, ((0.6, 0), (0, 0.6), (-0.6, 0), (0, -0.6), (0.6, 0)), strict=True):
+        np.testing.assert_array_equal(f.boxes.centre[:, :2], drawn[:, :2])
+        np.testing.assert_allclose(f.boxes.centre[:, 2], [[x, y, 0]] * 2, atol=1e-6)
+        assert f.boxes.present.all()
+
+
+def test_objects_are_added_two_at_a_time_and_to_more_boxes_than_places(monkeypatch):
+    frames = scenes_of(monkeypatch, "add_objects", make(), layout="clevr10")
+    assert [int(f.boxes.present[0].sum()) for f in frames] == [2, 4, 6, 8, 10, 12]
+    share = (frames[0].boxes.centre[0, :, :2] + 0.6) / 1.2
+    want = [(x, y + more) for y in (0, 0.8) for x in (0, 0.5, 1) for more in (0, 0.4)]
+    np.testing.assert_allclose(share, want, atol=1e-6)
+    frames = scenes_of(monkeypatch, "add_objects", many(8))
+    assert len(frames) == 6 and frames[0].shape.shape[1] == frames[0].boxes.scale.shape[1] == 6
+
+
+def test_what_a_ray_leaves_the_scene_with_is_far(monkeypatch):
+    """Two pixels see an object at depth 2, two nothing: the empty ones are dark in the depth panel."""
+    task = make()
+    task = make(generator=task.generator.clone(background=None))
+    seen = np.zeros((1, 2, 2, 2), np.float32)
+    seen[:, 0, :, 0] = 1
+    found = Volume(np.zeros((1, 2, 2, 4)), 2 * seen[:, 0], seen, seen)
+    monkeypatch.setattr(Giraffe, "volumes", lambda self, variables, scene: found)
+    monkeypatch.setattr(controls, "film", lambda task, variables, frames: np.zeros((1, 1, 2, 2, 3)))
+    shown = []
+    monkeypatch.setattr(controls, "image_grid", lambda images, *_, **__: shown.extend(images))
+    task.controls()["layers"](None, jax.random.key(0), n=1)
+    np.testing.assert_allclose(shown[1][..., 0], [[1, 0], [1, 0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("bad, says", [
@@ -142,9 +208,24 @@ def test_the_stage_of_play(trained):
     variables["params"]["background"]["sigma_out"]["bias"] += 1.0  # a background that is seen
     stage = task.stage(variables)
     names = [d.name for d in stage.dials]
-    assert {"objects", "elevation", "depth_0", "turn_3"} <= set(names) and "azimuth" not in names
+    assert {"objects", "elevation", "depth_0", "azimuth", "turn_3"} <= set(names)
     x = stage.draw(stage.values({}))
     assert x.shape == (32, 32, 3) and 0 <= x.min() and x.max() <= 1
-    for changed in ({"shape_0": "5"}, {"sideways_1": "1.2"}, {"background": "3"}, {"objects": "0"}, {"elevation": "1"}):
+    for changed in ({"shape_0": "5"}, {"sideways_1": "1.2"}, {"background": "3"}, {"objects": "0"}, {"elevation": "1"},
+                    {"azimuth": "1"}):
         assert np.abs(stage.draw(stage.values(changed)) - x).max() > 1e-5, changed
     np.testing.assert_array_equal(stage.draw(stage.values({})), x)
+
+
+@pytest.mark.parametrize("v, first, ends, values", [
+    ((1 / 3, 1 / 3), 0.5, (0, 1), (1 / 3 - 0.05, 1 / 3 + 0.05)), ((0.0, 0.0), 0.0, (0, 1), (0, 0.05)),
+    ((0.05, 0.5), 0.5, (-0.11, 1.25), (0.0005, 0.6125)), ((0.0, 1.0), 0.5, (0, 1), (0, 1)),
+])
+def test_the_camera_always_has_dials(v, first, ends, values):
+    prior = CameraPrior(v=v)
+    camera, (azimuth, elevation) = stage_lib.around(prior)
+    assert (azimuth.low, azimuth.value, azimuth.high) == (0, 0.5, 1) and camera.u == (-0.05, 0.05)
+    assert (elevation.low, elevation.high) == ends and elevation.value == first
+    at = [float((1 - camera.at(0.5, s, 0.5)[0][2] / 2.732) / 2) for s in ends]
+    np.testing.assert_allclose(at, values, atol=1e-5)
+    np.testing.assert_allclose(camera.at(0.5, first, 0.5)[0], prior.at(0.5, 0.5, 0.5)[0], atol=1e-5)
