@@ -3,8 +3,11 @@
     data      radius      near, far   fov  azimuth, v            real pictures
     carla     10          7.5, 12.5   30   all, 0 to .4564
     celeba    9.5-10.5    7.5, 12.5   10   0-.25, .329-.456      centre 108 (HQ: 650), mirrored
-    cats      9.5-10.5    7.5, 12.5   10   0-.1944, .329-.456    mirrored
-    cub       9-11        7.5, 12.5   30   all, .25-.5436
+    cats      10          7.5, 12.5   10   0-.1944, .329-.456    mirrored
+    cub       9-11        7.5, 12.5   30   all, .25-.5436        mirrored with the generated ones, at random
+
+Behind everything it is white for carla and cub, black for the others. Where the radius is a range, near and far are
+those of the largest: they come nearer with the camera.
 
     python launch.py train --config fields/graf --config.data.source=folder:carla/images
     python launch.py train --config fields/graf:small
@@ -21,7 +24,7 @@ from genjax.errors import unknown
 # radius, fov, u, v, mirrored
 DATA = {"carla": ((10.0, 10.0), 30.0, (0.0, 1.0), (0.0, 0.45642), False),
         "celeba": ((9.5, 10.5), 10.0, (0.0, 0.25), (0.32898, 0.45642), True),
-        "cats": ((9.5, 10.5), 10.0, (0.0, 0.19444), (0.32898, 0.45642), True),
+        "cats": ((10.0, 10.0), 10.0, (0.0, 0.19444), (0.32898, 0.45642), True),
         "cub": ((9.0, 11.0), 30.0, (0.0, 1.0), (0.25, 0.5436), False)}
 
 
@@ -36,10 +39,11 @@ def get_config(arg: str = ""):
     return experiment(
         task=node("genjax.fields.graf.Graf",
                   generator=node("genjax.fields.graf.Generator", size=res, samples=24 if a.small else 64,
-                                 white=a.data == "carla",
+                                 white=a.data in ("carla", "cub"), radius=radius[1],
                                  field=node("genjax.fields.radiance.RadianceField", view_directions=a.data != "cub",
                                             **({"hidden": 64, "layers": 4, "skips": (2,)} if a.small else {}))),
-                  discriminator=node("genjax.fields.graf.PatchDiscriminator", features=16 if a.small else 64),
+                  discriminator=node("genjax.fields.graf.PatchDiscriminator", features=16 if a.small else 64,
+                                     mirrored=a.data == "cub"),
                   patches=node("genjax.fields.graf.PatchPrior"),
                   camera=node("genjax.fields.task.CameraPrior", radius=radius, fov=fov, u=u, v=v),
                   code=32 if a.small else 128, g_optimizer="@g_optimizer", d_optimizer="@d_optimizer",

@@ -9,6 +9,7 @@ give in 20 minutes; at paper scale two objects and cars at 64 x 64.
     python launch.py reproduce giraffe/controls:given=runs/two     # of a finished run
 """
 
+import functools
 import inspect
 import logging
 from typing import Any
@@ -22,6 +23,7 @@ from genjax.core.figure import FigureRun
 from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from genjax.fields import disentangle
+from genjax.fields.task import Giraffe
 from genjax.viz.video import save_film
 
 log = logging.getLogger("genjax")
@@ -57,9 +59,11 @@ def run(fig: FigureRun, given: str = "") -> None:
     if given:
         folder = RunFolder(given)
         experiment = config_lib.build(folder.config())
+        if not isinstance(experiment.task, Giraffe):
+            raise UserError(f"given={given} is a run of {type(experiment.task).__name__}; name one of fields/giraffe")
         variables = snapshot.variables_of(folder, experiment, None)[0]
         _rows(fig, "", experiment.task, variables)
-        _disentangled(fig, given, folder.config().data.source, experiment.task, variables)
+        _disentangled(fig, given, folder.config().data.get("source", ""), experiment.task, variables)
         return
     cases = {"two": "fields/giraffe:small", "cars": "fields/giraffe:data=cars"}
     if fig.scale != "paper":
@@ -95,14 +99,14 @@ def _rows(fig: FigureRun, prefix: str, task: Any, variables: dict[str, Any]) -> 
 def _disentangled(fig: FigureRun, name: str, source: str, task: Any, variables: dict[str, Any]) -> None:
     """How far pictures do what is asked, beside a perfect generator's scenes and beside scenes of no relation."""
     n, key = fig.by_scale(2, 64, 256), rng_lib.stream(0, "eval")
-    worlds = {"GIRAFFE": disentangle.GiraffeWorld(task, variables, key, n)}
+    worlds = {"GIRAFFE": lambda: disentangle.GiraffeWorld(task, variables, key, n)}
     if source.startswith("builtin:scenes/") and fig.scale != "smoke":
-        drawn = disentangle.DrawnWorld(source.rpartition("/")[2], n, task.generator.size)
-        worlds |= {"a perfect generator": drawn, "chance": disentangle.Shuffled(drawn)}
-    for world, w in worlds.items():
+        drawn = functools.cache(lambda: disentangle.DrawnWorld(source.rpartition("/")[2], n, task.generator.size))
+        worlds |= {"a perfect generator": drawn, "chance": lambda: disentangle.Shuffled(drawn())}
+    for world, make in worlds.items():
         try:
-            found = disentangle.measure(w, key)
-        except UserError as e:  # so few scenes may have no room for a move
+            found = disentangle.measure(make(), key)
+        except UserError as e:  # so few scenes may have no room for a move, and some presets have no objects
             fig.note(f"{name}, {world}: {e}")
             continue
         for what, label in MEASURES.items():

@@ -107,8 +107,13 @@ class Generator(nn.Module):
       size: of whole images.
       patch: P.
       near, far: depths of the first and last sample.
+      radius: the camera's distance from the origin that they are for: they move with it, so that the same space is seen
+        from near and from far. 0: they stay.
       samples: S.
       white: what is behind everything is white, else black.
+
+    Raises:
+      UserError: fewer than 2 samples, images or patches of fewer than 2 x 2, a far plane in front of the near one.
     """
 
     field: RadianceField = RadianceField()
@@ -116,8 +121,15 @@ class Generator(nn.Module):
     patch: int = 32
     near: float = 7.5
     far: float = 12.5
+    radius: float = 0.0
     samples: int = 64
     white: bool = True
+
+    def __post_init__(self):
+        at_least(self, size=2, patch=2, samples=2, radius=0)
+        if not 0 <= self.near < self.far:
+            raise UserError(f"near={self.near}, far={self.far}: rays go from near to far, both at least 0")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, shot: Shot, y: jax.Array | None = None, train: bool = True) -> jax.Array:
@@ -140,6 +152,8 @@ class Generator(nn.Module):
         # The outermost pixels' centres are half a pixel inside the image that the focal length is for.
         o, d = rays(u.reshape(len(u), -1, 2) * (self.size - 1) / self.size, shot.focal, shot.rotation, shot.eye)
         t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (*o.shape[:2], self.samples))
+        if self.radius:
+            t += (jnp.linalg.norm(shot.eye, axis=-1) - self.radius)[:, None, None]
         if train:
             keys = jax.random.split(self.make_rng("noise"))
             t = sampling.stratified(keys[0], t)
@@ -158,14 +172,20 @@ class PatchDiscriminator(nn.Module):
 
     Attributes:
       features: width at half of a 64 x 64 patch; a 32 x 32 patch starts with twice as many.
+      mirrored: while training, patches are mirrored left to right at random (key "noise"), real and generated ones.
     """
 
     features: int = 64
+    mirrored: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, train: bool = True) -> jax.Array:
         if x.shape[1] not in (32, 64, 128) or x.shape[1] != x.shape[2]:
             raise UserError(f"GRAF's discriminator takes patches of 32, 64 or 128, got {x.shape[1:3]}")
+
+        if self.mirrored and train:
+            turned = jax.random.bernoulli(self.make_rng("noise"), shape=(len(x), 1, 1, 1))
+            x = jnp.where(turned, x[:, :, ::-1], x)
 
         def normed(layer):
             return nn.SpectralNorm(layer, collection_name="spectral")
@@ -203,6 +223,9 @@ class Graf(AdversarialTask):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, code=1, noise_steps=1)
+        g, low = self.generator, self.camera.radius[0]
+        if g.radius and g.near + low - g.radius < 0:
+            raise UserError(f"near={g.near} at radius {g.radius} would lie behind a camera at {low}; use a larger near")
         if self.generator.patch != self.patches.size:
             raise UserError(f"task.generator.patch={self.generator.patch} is not task.patches.size={self.patches.size}")
 

@@ -56,7 +56,7 @@ class RadianceField(nn.Module):
       layers: of the density's part.
       skips: layers behind which the input comes in again.
       octaves, view_octaves: of the encodings, which include points and directions themselves.
-      view_directions: whether colours depend on d.
+      view_directions: whether colours depend on d; on z_a they do anyhow.
       dtype: of the arithmetic; encodings, densities and colours are float32.
       start: initial weights: "torch", PyTorch's (GRAF), or "glorot", with biases 0 (the NeRF authors' Keras): three
         times the variance, which a few minutes of training are long enough to feel.
@@ -90,7 +90,7 @@ class RadianceField(nn.Module):
         sigma = beside(1, "sigma", *h)[..., 0].astype(jnp.float32)
         h = (beside(self.hidden, "feature", *h),)
         if self.view_directions:
-            d = octaves(unit(d), self.view_octaves, pi=False, include_input=True)[..., None, :]
-            h = (*h, d, per_point(z_a))
+            h = (*h, octaves(unit(d), self.view_octaves, pi=False, include_input=True)[..., None, :])
+        h = (*h, per_point(z_a))
         h = nn.relu(beside(self.hidden // 2, "view", *h))
         return nn.sigmoid(beside(3, "rgb", h).astype(jnp.float32)), sigma

@@ -149,3 +149,14 @@ def test_gaussian_encodings_are_the_authors():
 def test_refusals(bad, says):
     with pytest.raises(UserError, match=says):
         Generator(**bad)
+
+
+@pytest.mark.parametrize("arg, size, every", [
+    ("", 64, 0), ("small", 32, 0), ("small,res=64", 64, 0), ("res=256,features=lenet", 256, 10_000),
+    ("data=cats,features=lenet", 64, 5000),
+])
+def test_the_configs_sizes_and_evaluations(arg, size, every):
+    c = config_lib.load(f"fields/giraffe:{arg}" if arg else "fields/giraffe")
+    sizes = c.task.generator.size, c.task.generator.renderer.size, c.data.image_size
+    assert sizes == (size,) * 3 and c.train.eval_every == every
+    assert c.g_optimizer.learning_rate == (2.5e-4 if size == 256 else 5e-4)

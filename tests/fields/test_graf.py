@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.core import config as config_lib
 from genjax.core.optim import rmsprop
 from genjax.errors import UserError
-from genjax.fields.graf import Generator, Graf, PatchDiscriminator, PatchPrior, bilinear
+from genjax.fields.graf import Generator, Graf, PatchDiscriminator, PatchPrior, Shot, bilinear
 from genjax.fields.radiance import RadianceField
-from genjax.ops.camera import image_plane
+from genjax.fields.task import CameraPrior
+from genjax.ops.camera import image_plane, look_at
 
 
 def make(**kw):
@@ -60,6 +62,69 @@ def test_a_step_on_patches_and_whole_pictures():
     assert samples.shape == (2, 8, 8, 3) and np.abs(samples).max() <= 1 + 1e-5
     again = jax.jit(task.step)(after.replace(step=jnp.int32(5000)), {"image": x}, jax.random.key(1))[1]
     assert np.isfinite(again["loss"])
+
+
+def test_without_directions_colours_still_depend_on_the_appearance():
+    p, d, z = jnp.zeros((1, 1, 1, 3)), jnp.ones((1, 1, 3)), jnp.ones((1, 128))
+
+    def count(net):
+        made = jax.eval_shape(lambda k: net.init(k, p, d, z, z), jax.random.key(0))
+        return sum(x.size for x in jax.tree.leaves(made))
+
+    assert count(RadianceField()) == 677_764
+    assert count(RadianceField(view_directions=False)) == 677_764 - 27 * 128
+
+
+def test_depths_follow_a_camera_whose_radius_varies():
+    """Along parallel rays the same space is seen from near and from far."""
+    class Coloured(RadianceField):
+        def __call__(self, p, d, z_s=None, z_a=None):
+            return jax.nn.sigmoid(p), jnp.ones(p.shape[:-1])
+
+    eye = jnp.array([[11.0, 0, 0], [9.0, 0, 0]])
+    shot = Shot(jnp.ones((2, 4)), jnp.ones((2, 4)), eye, look_at(eye), jnp.full(2, 1e6), jnp.ones(2), jnp.zeros((2, 2)),
+                jnp.zeros(2))
+
+    def draw(radius):
+        return Generator(field=Coloured(), size=2, samples=3, radius=radius).apply({}, shot, train=False)
+
+    near, fixed = draw(11.0), draw(0.0)
+    np.testing.assert_allclose(near[0], near[1], atol=1e-5)
+    np.testing.assert_allclose(near[0], fixed[0], atol=1e-5)
+    assert np.abs(fixed[0] - fixed[1]).max() > 0.1
+
+
+def test_patches_are_mirrored_at_random_while_training():
+    d = PatchDiscriminator(features=2, mirrored=True)
+    x = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (1, 32, 32, 3)), (16, 32, 32, 3))
+    keys = {"params": jax.random.key(1), "noise": jax.random.key(2)}
+    a, variables = d.init_with_output(keys, x)
+    both = d.apply(variables, jnp.stack([x[0], x[0, :, ::-1]]), train=False)
+    found = np.abs(np.asarray(a)[:, None] - both) < 1e-5 * np.abs(both).max()
+    assert found.any(1).all() and found.any(0).all(), "each as it is or mirrored, and both occur"
+
+
+def test_the_configs_of_the_authors():
+    found = {}
+    for data in ("carla", "celeba", "cats", "cub"):
+        c = config_lib.load(f"fields/graf:data={data}")
+        found[data] = (c.task.generator.white, tuple(c.task.camera.radius), c.task.discriminator.mirrored, c.data.flip)
+    assert found == {"carla": (True, (10, 10), False, False), "celeba": (False, (9.5, 10.5), False, True),
+                     "cats": (False, (10, 10), False, True), "cub": (True, (9, 11), True, False)}
+
+
+@pytest.mark.parametrize("bad, says", [
+    ({"samples": 1}, "samples must be at least 2"), ({"size": 0}, "size must be at least 2"),
+    ({"near": 3.0, "far": 3.0}, "rays go from near to far"), ({"near": -1.0}, "rays go from near to far"),
+])
+def test_refused_generators(bad, says):
+    with pytest.raises(UserError, match=says):
+        Generator(**bad)
+
+
+def test_a_near_plane_behind_the_nearest_camera():
+    with pytest.raises(UserError, match="near=1.0 at radius 10.0 would lie behind a camera at 8.0"):
+        make(generator=Generator(near=1.0, radius=10.0), camera=CameraPrior(radius=(8.0, 10.0)))
 
 
 @pytest.mark.parametrize("bad, says", [({"patches": PatchPrior(size=64)}, "patch=32 is not"), ({"code": 0}, "code")])
