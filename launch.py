@@ -430,23 +430,9 @@ def _in_background(report):
     return hook
 
 
-def _huge_pages():
-    """Starts this process again with huge pages for large arrays, where Linux gives them to who asks: on a CPU, steps
-    took 10 to 20 % less time. The C library reads its settings only when a process starts; GLIBC_TUNABLES=
-    glibc.malloc.hugetlb=0 leaves them as they are."""
-    settings, offered = os.environ.get("GLIBC_TUNABLES", ""), Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    if "glibc.malloc.hugetlb" in settings or sys.gettrace() is not None:  # decided before, or under a debugger
-        return
-    try:
-        if "[madvise]" not in offered.read_text():
-            return
-    except OSError:
-        return
-    os.environ["GLIBC_TUNABLES"] = f"{settings}:glibc.malloc.hugetlb=1".lstrip(":")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
 if __name__ == "__main__":
-    _huge_pages()
+    from genjax.core import backend
+
+    backend.huge_pages()
     sys.unraisablehook, threading.excepthook = map(_in_background, (sys.__unraisablehook__, threading.__excepthook__))
     sys.exit(main())

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import launch
+from genjax.core import backend
 from genjax.core import config as config_lib
 from genjax.core import inspect as inspect_lib
 from genjax.core import train as train_lib
@@ -358,9 +359,9 @@ def test_huge_pages_are_asked_for_once(monkeypatch, tmp_path, settings, offered,
     if offered is not None:
         file.write_text(offered)
     monkeypatch.setenv("GLIBC_TUNABLES", settings)
-    monkeypatch.setattr(launch, "Path", lambda name: file)
+    monkeypatch.setattr(backend, "Path", lambda name: file)
     monkeypatch.setattr(sys, "gettrace", lambda: print if traced else None)
     monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
-    launch._huge_pages()
+    backend.huge_pages()
     assert started == ([(sys.executable, [sys.executable, *sys.orig_argv[1:]])] if again else [])
     assert os.environ["GLIBC_TUNABLES"] == (again or settings)
