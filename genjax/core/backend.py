@@ -1,5 +1,6 @@
 """Process-wide jax settings, made once before the first computation."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -30,13 +31,10 @@ def huge_pages() -> None:
     settings, offered = os.environ.get("GLIBC_TUNABLES", ""), Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if "glibc.malloc.hugetlb" in settings or sys.gettrace() is not None:  # decided before, or under a debugger
         return
-    try:
-        if "[madvise]" not in offered.read_text():
-            return
-    except OSError:
-        return
-    os.environ["GLIBC_TUNABLES"] = f"{settings}:glibc.malloc.hugetlb=1".lstrip(":")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    with contextlib.suppress(OSError):  # another system, or one that lets no process start: as it was
+        if "[madvise]" in offered.read_text() and sys.executable:
+            os.environ["GLIBC_TUNABLES"] = f"{settings}:glibc.malloc.hugetlb=1".lstrip(":")
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def leave_devices() -> None:
