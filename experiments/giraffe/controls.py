@@ -85,7 +85,8 @@ def _rows(fig: FigureRun, prefix: str, task: Any, variables: dict[str, Any]) -> 
     rng = rng_lib.stream(0, "sample")
     offered = task.controls()
     few = {"steps": 2, "codes": 2} if fig.scale == "smoke" else {}
-    for name in (n for n in CAPTIONS if n in offered):
+    names = fig.by_scale(("horizontal_translation", "appearance", "layers"), CAPTIONS, CAPTIONS)
+    for name in (n for n in names if n in offered):
         options = {k: v for k, v in few.items() if k in inspect.signature(offered[name]).parameters}
         log.info("control %s", name)
         for key, x in offered[name](variables, rng, **options).items():
@@ -98,7 +99,7 @@ def _rows(fig: FigureRun, prefix: str, task: Any, variables: dict[str, Any]) -> 
 
 def _disentangled(fig: FigureRun, name: str, source: str, task: Any, variables: dict[str, Any]) -> None:
     """How far pictures do what is asked, beside a perfect generator's scenes and beside scenes of no relation."""
-    n, key = fig.by_scale(2, 64, 256), rng_lib.stream(0, "eval")
+    n, key = fig.by_scale(4, 64, 256), rng_lib.stream(0, "eval")
     worlds = {"GIRAFFE": lambda: disentangle.GiraffeWorld(task, variables, key, n)}
     if source.startswith("builtin:scenes/") and fig.scale != "smoke":
         drawn = functools.cache(lambda: disentangle.DrawnWorld(source.rpartition("/")[2], n, task.generator.size))

@@ -339,7 +339,7 @@ def test_a_checkpoint_folder_that_takes_none_is_one_line_and_nobody_waits_for_it
     before, mkdir = set(threading.enumerate()), Path.mkdir
 
     def refuse(self, *args, **kwargs):
-        if "tmp" in self.name:
+        if self.parent == tmp_path / "c":
             raise PermissionError(1, "Operation not permitted", str(self))
         return mkdir(self, *args, **kwargs)
 
