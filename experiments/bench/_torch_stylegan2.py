@@ -238,9 +238,9 @@ class Training:
         self.steps += 1
 
     @torch.no_grad()
-    def samples(self, z):
-        """Pictures of the averaged generator with the fixed noise, for z [N,Z]."""
-        return self.ema(self.ema.map(z), fixed=True)
+    def samples(self, z, fixed=True):
+        """Pictures of the averaged generator for z [N,Z], with the fixed noise or new noise for every picture."""
+        return self.ema(self.ema.map(z), fixed=fixed)
 
 
 def make_step(batch: int, count: int = 16, device: str = "cpu", **settings) -> Callable[[], None]:

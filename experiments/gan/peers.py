@@ -128,16 +128,19 @@ def theirs(fig: FigureRun, pair: Pair, seed: int, result: Result, z: np.ndarray)
     else:
         training, first, curve, before = module.Training(**pair.settings(result.folder.config())), 0, {}, 0.0
 
-    def images(z):
-        return training.samples(torch.from_numpy(np.array(z))).permute(0, 2, 3, 1).numpy()
+    how = task.how(result.variables)
+    noisy = {"fixed": False} if ("noise", "random") in how else {}
+
+    def images(z, **options):
+        return training.samples(torch.from_numpy(np.array(z)), **options).permute(0, 2, 3, 1).numpy()
 
     def draw(keys):
         z = draw_latents(keys, task.latent_dim, task.prior, task.prior_bound)
         shape = jax.ShapeDtypeStruct((len(z), *data.element_spec["image"].shape[1:]), np.float32)
-        return jax.pure_callback(images, shape, z)
+        return jax.pure_callback(lambda z: images(z, **noisy), shape, z)
 
     def judge():
-        return task.evaluation(draw, rng_lib.stream(seed, "eval"), data, (), task.value_range)[KEY]
+        return task.evaluation(draw, rng_lib.stream(seed, "eval"), data, (), task.value_range, how)[KEY]
 
     steps, every = (result.experiment.steps(k) for k in ("steps", "eval_every"))
     log.info("%s, seed %d, by PyTorch: steps %d to %d", pair.name, seed, first, steps)
@@ -238,8 +241,8 @@ def _compare(fig: FigureRun, pair: Pair, changes: list[str], installed: bool) ->
                 float(np.mean([s.samples.std(0).mean() for s in side])) / _spread(result.experiment), 0.7,
                 source="not collapsed", relation="at_least")
     if installed:
-        # the quotient of two values refuses other recipes
-        assert all(a.value.recipe == b.value.recipe for a, b in zip(*sides.values(), strict=True))
+        if any(a.value.recipe != b.value.recipe for a, b in zip(*sides.values(), strict=True)):
+            raise UserError(f"{fig.workdir / 'torch'} holds distances of another recipe; remove its {pair.name} files")
         a, b = (np.mean([float(s.value) for s in side]) for side in sides.values())
         fig.row(pair.name, "mean distance, genjax / PyTorch", float(a / b), 1.0, 0.1, source="trained equally long",
                 relation="at_most")
