@@ -73,11 +73,12 @@ def run(fig: FigureRun, given: str = "") -> None:
     fig.plan(len(cases))
     for name, config in cases.items():
         result = fig.train(name, config, ["train.preview_every=0"] if fig.scale == "smoke" else [])
-        _rows(fig, f"{name}_" if len(cases) > 1 else "", result.experiment.task, result.variables)
+        prefix = f"{name}_" if len(cases) > 1 else ""
+        _rows(fig, prefix, result.experiment.task, result.variables)
         _disentangled(fig, name, result.folder.config().data.source, result.experiment.task, result.variables)
         sheet = result.folder.outputs / "samples.png"
         if sheet.exists():
-            fig.picture(f"{name}_samples" if len(cases) > 1 else "samples", sheet.read_bytes(), "Uncurated samples")
+            fig.picture(f"{prefix}samples", sheet.read_bytes(), "Uncurated samples")
 
 
 def _rows(fig: FigureRun, prefix: str, task: Any, variables: dict[str, Any]) -> None:

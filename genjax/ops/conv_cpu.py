@@ -228,7 +228,8 @@ def _winograd_weights(x, y, g):
     ([8,64,64,64], one core: 44 -> 23 ms; at 128 channels and 32 x 32, 14 -> 12)."""
     f = _TWO if g.kernel[1] == 2 else _THREE
     tiles = -(-g.out[0] // (f.m if g.kernel[0] == f.r else 1)) * -(-g.out[1] // f.m)
-    x, y = (_few(v, max(x[0].size, y[0].size), tiles) for v in (x, y))
+    size = max(x[0].size, y[0].size)
+    x, y = _few(x, size, tiles), _few(y, size, tiles)
     if len(x) == 1:
         return _winograd_weights_of(x[0], y[0], g, f)
 
