@@ -14,9 +14,8 @@ import numpy as np
 
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
-from genjax.core import snapshot
 from genjax.core.figure import FigureRun
-from genjax.core.run import RunFolder
+from genjax.core.snapshot import OpenedRun
 from genjax.gan import controls, latent, project
 from genjax.viz.grid import Panel, sheet
 from genjax.viz.video import save_film
@@ -32,10 +31,8 @@ CAPTIONS = {
 def run(fig: FigureRun, given: str = "") -> None:
     """Trains one StyleGAN, or takes the run `given`, and draws its latent spaces."""
     if given:
-        folder = RunFolder(given)
-        config = folder.config()
-        experiment = config_lib.build(config)
-        variables = snapshot.variables_of(folder, experiment, None)[0]
+        opened = OpenedRun(given)
+        config, experiment, variables = opened.config, opened.experiment, opened.variables
     else:
         fig.plan(1)
         items = [f"data.source=folder:{fig.images}"] if fig.images else []

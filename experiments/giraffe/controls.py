@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
-from genjax.core import snapshot
 from genjax.core.figure import FigureRun
-from genjax.core.run import RunFolder
+from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError
 from genjax.fields import disentangle
 from genjax.fields.task import Giraffe
@@ -57,13 +55,12 @@ MEASURES = {
 def run(fig: FigureRun, given: str = "") -> None:
     """Trains on scenes of the ray tracer, or takes the run `given`, and draws every control."""
     if given:
-        folder = RunFolder(given)
-        experiment = config_lib.build(folder.config())
-        if not isinstance(experiment.task, Giraffe):
-            raise UserError(f"given={given} is a run of {type(experiment.task).__name__}; name one of fields/giraffe")
-        variables = snapshot.variables_of(folder, experiment, None)[0]
-        _rows(fig, "", experiment.task, variables)
-        _disentangled(fig, given, folder.config().data.get("source", ""), experiment.task, variables)
+        opened = OpenedRun(given)
+        task = opened.experiment.task
+        if not isinstance(task, Giraffe):
+            raise UserError(f"given={given} is a run of {type(task).__name__}; name one of fields/giraffe")
+        _rows(fig, "", task, opened.variables)
+        _disentangled(fig, given, opened.config.data.get("source", ""), task, opened.variables)
         return
     cases = {"two": "fields/giraffe:small", "cars": "fields/giraffe:data=cars"}
     if fig.scale != "paper":

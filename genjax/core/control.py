@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
-from genjax.core import snapshot as snapshot_lib
 from genjax.core.coerce import coerce
-from genjax.core.run import RunFolder
+from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError, unknown
 from genjax.viz.grid import save_png
 from genjax.viz.video import save_film
@@ -55,21 +53,20 @@ def options(name: str, control: Control, given: Sequence[str]) -> dict[str, Any]
     return out
 
 
-def _opened(run: str) -> tuple[RunFolder, Any, Mapping[str, Control]]:
-    """The folder, its experiment and its controls."""
-    folder = RunFolder(run)
-    experiment = config_lib.build(folder.config())
-    found = experiment.task.controls()
+def _offered(opened: OpenedRun) -> Mapping[str, Control]:
+    """The controls of a run's task."""
+    task = opened.experiment.task
+    found = task.controls()
     if not found:
-        raise UserError(f"{type(experiment.task).__name__} has no controls; `sample {run}` without --control draws its"
-                        " samples")
-    return folder, experiment, found
+        raise UserError(f"{type(task).__name__} has no controls; `sample {opened.folder.path}` without --control draws"
+                        " its samples")
+    return found
 
 
 def listing(run: str) -> str:
     """Every control of a run's task with its line and its options, for people."""
     lines = [f"controls of {run} (--control NAME [-n N] [--seed SEED] [--control.OPTION=VALUE])"]
-    for name, control in _opened(run)[2].items():
+    for name, control in _offered(OpenedRun(run)).items():
         about = (inspect.getdoc(getattr(control, "func", control)) or "").split("\n")[0]
         shown = (f"{k}={'VALUE' if p.default is p.empty else _text(p.default)}" for k, p in parameters(control).items())
         lines += [f"  {name:14} {about}", f"  {'':14}   {' '.join(shown)}"]
@@ -97,15 +94,15 @@ def sample(run: str, name: str, given: Sequence[str], snapshot: str | None, seed
     rng_lib.check_seed(seed, "--seed")
     if out and Path(out).suffix:
         raise UserError(f"--out {out}: a control may write several files; name a folder")
-    folder, experiment, offered = _opened(run)
-    if why := experiment.task.withheld().get(name):
+    opened = OpenedRun(run, snapshot)
+    offered, task = _offered(opened), opened.experiment.task
+    if why := task.withheld().get(name):
         raise UserError(f"--control {name} has nothing to do: {why}; there are {', '.join(offered)}")
     if name not in offered:
-        raise unknown(f"control of {type(experiment.task).__name__}", name, offered)
+        raise unknown(f"control of {type(task).__name__}", name, offered)
     arguments = options(name, offered[name], given)
-    variables, _, _ = snapshot_lib.variables_of(folder, experiment, snapshot)
-    made = offered[name](variables, rng_lib.stream(seed, "sample"), **arguments)
-    target = Path(out) if out else folder.samples / f"{name}_seed{seed}"
+    made = offered[name](opened.variables, rng_lib.stream(seed, "sample"), **arguments)
+    target = Path(out) if out else opened.folder.samples / f"{name}_seed{seed}"
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as e:

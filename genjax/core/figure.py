@@ -19,11 +19,11 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax.core import config as config_lib
-from genjax.core import inspect, snapshot
+from genjax.core import inspect
 from genjax.core import train as train_lib
-from genjax.core.checkpoint import load_snapshot
 from genjax.core.experiment import Experiment
 from genjax.core.run import RunFolder, environment
+from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError, unknown
 from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
@@ -106,9 +106,8 @@ class FigureRun:
         if outcome.preempted:
             raise train_lib.Preempted(f"{case}: interrupted and saved at step {outcome.step}")
         self._runs.append((case, outcome.seconds, outcome.step))
-        path, experiment = folder.newest_snapshot(), config_lib.build(loaded)
-        variables = snapshot.fitted(load_snapshot(path)[0], experiment, path)
-        return Result(folder, experiment, variables, outcome.metrics, outcome.seconds)
+        opened = OpenedRun(folder.path)
+        return Result(folder, opened.experiment, opened.variables, outcome.metrics, outcome.seconds)
 
     def row(self, case: str, metric: str, got: float, expected: float | None, tolerance: float = 0.0,
             source: str = "", relation: Relation = "within", judge: bool = True) -> None:

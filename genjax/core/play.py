@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.core import config as config_lib
-from genjax.core import snapshot as snapshot_lib
-from genjax.core.run import RunFolder
+from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError, unknown
 from genjax.viz.grid import png_bytes
 from genjax.viz.play_page import page
@@ -81,12 +79,11 @@ def open_stage(run: str, snapshot: str | None = None) -> Stage:
     Raises:
       UserError: no run or snapshot, or a task without a stage.
     """
-    folder = RunFolder(run)
-    experiment = config_lib.build(folder.config())
-    variables, _, _ = snapshot_lib.variables_of(folder, experiment, snapshot)
-    stage = experiment.task.stage(variables)
+    opened = OpenedRun(run, snapshot)
+    variables, task = opened.variables, opened.experiment.task
+    stage = task.stage(variables)
     if stage is None:
-        raise UserError(f"{type(experiment.task).__name__} has nothing to play with; `sample {run}` draws its samples")
+        raise UserError(f"{type(task).__name__} has nothing to play with; `sample {run}` draws its samples")
     return stage
 
 

@@ -1,5 +1,6 @@
-"""Verbs on a run's snapshot: sample and eval."""
+"""A run opened with a snapshot, and the verbs on it: sample and eval."""
 
+import functools
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import flat, layout, load_snapshot
+from genjax.core.experiment import Experiment
 from genjax.core.record import measured, save_previews
 from genjax.core.run import RunFolder, environment
 from genjax.core.sharding import path_str
@@ -25,21 +27,52 @@ EVALUATIONS = "metric-eval.jsonl"
 _EVALUATION = "task.evaluation."
 
 
-def variables_of(folder: RunFolder, experiment: Any, snapshot: str | None) -> tuple[dict, dict, Path]:
-    """A run's newest snapshot, or the file `snapshot`: the variables the task exports, what the file says of itself,
-    and its path."""
-    path = Path(snapshot) if snapshot else folder.newest_snapshot()
-    found, meta = load_snapshot(path)
-    return fitted(found, experiment, path), meta, path
+class OpenedRun:
+    """A run folder for whoever draws or measures with what it trained: config, experiment and a snapshot's variables,
+    each read or built when it is first asked for.
 
+    Args:
+      run: the folder.
+      snapshot: a snapshot's file in the place of the newest.
+      change: of the config, before anything is built.
 
-def _open(run: str, snapshot: str | None, change: Callable[[ConfigDict], ConfigDict] = lambda config: config):
-    folder = RunFolder(run)
-    config = change(folder.config())
-    if not snapshot:
-        folder.newest_snapshot()  # none is said before anything is built
-    experiment = config_lib.build(config)
-    return folder, experiment, *variables_of(folder, experiment, snapshot)
+    Attributes:
+      folder, config: the folder and its (changed) config.
+
+    Raises:
+      UserError: no run folder; later no such snapshot, or one that does not fit the config.
+    """
+
+    def __init__(self, run: str | Path, snapshot: str | None = None,
+                 change: Callable[[ConfigDict], ConfigDict] = lambda config: config):
+        self.folder = RunFolder(run)
+        self.config = change(self.folder.config())
+        self._snapshot = snapshot
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """What the config builds."""
+        return config_lib.build(self.config)
+
+    @functools.cached_property
+    def snapshot(self) -> Path:
+        """The snapshot's file."""
+        return Path(self._snapshot) if self._snapshot else self.folder.newest_snapshot()
+
+    @functools.cached_property
+    def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        found, meta = load_snapshot(self.snapshot)  # that there is none is said before anything is built
+        return fitted(found, self.experiment, self.snapshot), meta
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the task exports (`Task.export`), of the snapshot."""
+        return self._read[0]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the snapshot says of itself: step, config, environment, metrics."""
+        return self._read[1]
 
 
 def fitted(found: dict[str, Any], experiment: Any, path: Path) -> dict[str, Any]:
@@ -66,17 +99,17 @@ def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None, c
         raise UserError(f"--out {out}: samples are written as PNG; name a file that ends in .png")
     rng_lib.check_seed(seed, "--seed")
     rows = None if classes is None else _classes(classes)
-    folder, experiment, variables, _, _ = _open(run, snapshot)
-    key = rng_lib.stream(seed, "sample")
+    opened, key = OpenedRun(run, snapshot), rng_lib.stream(seed, "sample")
+    variables, task = opened.variables, opened.experiment.task
     if rows is None:
-        images = experiment.task.sample(variables, key, n)
+        images = task.sample(variables, key, n)
     else:
-        images = experiment.task.sample(variables, key, n * len(rows), np.repeat(np.asarray(rows, np.int32), n))
+        images = task.sample(variables, key, n * len(rows), np.repeat(np.asarray(rows, np.int32), n))
     if not images:
-        raise UserError(f"{type(experiment.task).__name__} draws no samples")
+        raise UserError(f"{type(task).__name__} draws no samples")
     name = f"sample_seed{seed}" + ("" if rows is None else "_classes" + re.sub(r"\W+", "_", classes))
-    path = Path(out) if out else folder.samples / f"{name}.png"
-    low, high = experiment.task.value_range
+    path = Path(out) if out else opened.folder.samples / f"{name}.png"
+    low, high = task.value_range
     images = {k: (np.asarray(v) - low) / (high - low) for k, v in images.items()}
     if rows is None:
         return save_previews(path, images)
@@ -99,18 +132,19 @@ def evaluate(run: str, snapshot: str | None, overrides: Sequence[str] = ()) -> d
 
     Args:
       run: its folder.
-      snapshot: see `variables_of`.
+      snapshot: a snapshot's file in the place of the newest.
       overrides: `task.evaluation.KEY=VALUE`, what to measure instead of what the run does.
 
     Raises:
       UserError: other overrides; a task that measures no samples.
     """
-    folder, experiment, variables, meta, path = _open(run, snapshot, lambda config: _measuring(config, overrides))
+    opened = OpenedRun(run, snapshot, lambda config: _measuring(config, overrides))
+    variables, experiment = opened.variables, opened.experiment
     began = time.time()
     found = experiment.task.evaluate(variables, experiment.data, rng_lib.stream(experiment.seed, "eval"))
-    row = {"step": meta["step"], **{k: float(v) for k, v in found.items()}}
-    with jsonl.MetricsWriter(folder.path / EVALUATIONS) as writer:
-        writer.write({**row, "snapshot": path.name, "seconds": time.time() - began,
+    row = {"step": opened.meta["step"], **{k: float(v) for k, v in found.items()}}
+    with jsonl.MetricsWriter(opened.folder.path / EVALUATIONS) as writer:
+        writer.write({**row, "snapshot": opened.snapshot.name, "seconds": time.time() - began,
                       "environment": json.dumps(environment()), "recipes": measured(found)})
     return row
 

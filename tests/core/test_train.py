@@ -70,6 +70,9 @@ def test_run_folder_and_verbs(tmp_path):
     variables, meta = load_snapshot(run / "snapshots" / "step_00000012.npz")
     np.testing.assert_array_equal(variables["params"]["first"]["kernel"], out.state.ema["first"]["kernel"])
     assert meta["config"]["train"]["steps"] == 12 and meta["environment"]["jax"] == jax.__version__
+    opened = snapshot.OpenedRun(run)
+    assert opened.meta == meta and opened.config.train.steps == 12 and opened.experiment.task.keep_rate == 0.9
+    np.testing.assert_array_equal(opened.variables["params"]["first"]["kernel"], variables["params"]["first"]["kernel"])
     page = report.write(run).read_text()
     assert "data:image/png;base64" in page and "<script" not in page and "src=\"http" not in page
     row = snapshot.evaluate(str(run), None)
