@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 SCALES = ("smoke", "small", "paper")
+SNAPSHOT = "a snapshot file instead of the newest, e.g. RUN/snapshots/best.npz (of a run with train.keep_best)"
 LOOKING = ("show", "diff", "list", "status", "report", "sweep", "verify-resume")  # what needs no devices itself
 
 
@@ -76,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--control", nargs="?", const="", metavar="NAME", help="pictures and films of what the run's task"
                    " can be steered by; without NAME: which there are and their options")
     p.add_argument("--control.OPTION", metavar="VALUE", dest="_options", help="an option of the control")
-    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p.add_argument("--snapshot", help=SNAPSHOT)
     p.add_argument("-n", type=int, help="how many (default 16; a control has its own); with --classes, of each")
     p.add_argument("--classes", metavar="LIST", help="of a run with classes: a row for each, e.g. 0,3,7 or 0-9")
     p.add_argument("--seed", type=int, default=0)
@@ -84,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
                    " (default: RUN/samples/<NAME>_seed<SEED>)")
     p = verb("play", "a local page with sliders for what a run can be steered by; the image follows")
     p.add_argument("--run", required=True, help="run folder")
-    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p.add_argument("--snapshot", help=SNAPSHOT)
     p.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine alone)")
     p.add_argument("--port", type=int, default=7860, help="0: any free one (default 7860)")
     p = verb("eval", "compute the task's metrics from a run's newest snapshot", json_out=True)
@@ -94,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
                    " recall, density, coverage, ndb, ms_ssim, sifid, ppl_zfull, ppl_zend, ppl_wfull, ppl_wend")
     p.add_argument("--config.task.evaluation.KEY", metavar="VALUE", dest="_overrides", help="how: network, path (of its"
                    " weights), resize, n, n_real, batch, lpips_trunk, lpips_heads, settings.k and so on")
-    p.add_argument("--snapshot", help="a snapshot file instead of the newest")
+    p.add_argument("--snapshot", help=SNAPSHOT)
     p = verb("convert", "make a run folder of a published StyleGAN2-ADA pickle, for sample, report and status")
     p.add_argument("file", help="NVlabs' .pkl; nothing in it is executed")
     p.add_argument("--out", required=True, help="new run folder")

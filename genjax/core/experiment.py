@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from genjax.core import distributed
 from genjax.core import rng as rng_lib
 from genjax.core import sharding as sh
-from genjax.core.task import Task
-from genjax.errors import UserError
+from genjax.core.task import Task, TaskBase
+from genjax.errors import UserError, unknown
 
 _SUFFIX = {"": 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
 _DURATION = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(Ki|Mi|k|M|)\s*(steps?|images?|epochs?|)\s*$")
@@ -67,6 +67,8 @@ class TrainOptions:
       preview_every: pictures under samples/; 0 only at the end.
       eval_every: metrics of `Task.evaluate`; 0 only at the end.
       keep: checkpoints kept.
+      keep_best: a metric of `Task.evaluate`, such as "frechet" or "fd_lenet": the snapshot of the best evaluation is
+        kept too, in RUN/snapshots/best.npz, see `genjax.core.best`; "" for none.
     """
 
     steps: Duration = 1000
@@ -76,6 +78,7 @@ class TrainOptions:
     preview_every: Duration = 0
     eval_every: Duration = 0
     keep: int = 2
+    keep_best: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,20 @@ class Experiment:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
         if self.train.keep < 1:
             raise UserError(f"config.train.keep must be at least 1, got {self.train.keep}")
+
+    def check_best(self) -> None:
+        """Refuses a `train.keep_best` that nothing will answer to, as far as that is known before an evaluation."""
+        metric = self.train.keep_best
+        if not metric:
+            return
+        if self.steps("eval_every") == 0:
+            raise UserError(f"config.train.keep_best={metric} chooses between evaluations: set config.train.eval_every")
+        if type(self.task).evaluate is TaskBase.evaluate or getattr(self.task, "evaluation", self) is None:
+            raise UserError(f"config.train.keep_best={metric}: this config's {type(self.task).__name__} measures"
+                            " nothing; leave it away, or give a config that measures its samples features=NETWORK")
+        names = getattr(getattr(self.task, "evaluation", None), "names", ())
+        if names and metric not in names:
+            raise unknown("metric of this run, config.train.keep_best:", metric, names)
 
     def lengths(self) -> tuple[int, dict[str, int]]:
         """The steps of the run, and between logs, saves, previews and evaluations."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from genjax.core import best as best_lib
 from genjax.core import config as config_lib
 from genjax.core import record, snapshot
 from genjax.core import run as run_lib
@@ -85,6 +86,8 @@ def write(run: str | Path) -> Path:
     if speeds:
         facts["steps / s (median)"] = sorted(speeds)[len(speeds) // 2]
     page = Report(folder.path.name, config.task.target, status=state)
+    if best := best_lib.kept(folder):
+        facts[f"best {best['best']['metric']} (step {best['step']})"] = best["best"]["value"]
     page.facts(facts | info.get("metrics", {}))
     if info.get("reason"):
         page.text(f"Reason: {info['reason']}")

@@ -7,9 +7,11 @@ alone and N steps equal k steps + kill + resume + (N - k) steps, bit for bit on 
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections import Counter, deque
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ from ml_collections import ConfigDict
 from genjax.core import config as config_lib
 from genjax.core import distributed, watch
 from genjax.core import rng as rng_lib
+from genjax.core.best import Best
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
 from genjax.core.record import Recorder, Silent, numbers, save_previews
@@ -68,6 +71,7 @@ class _Loop:
         self.metrics: dict[str, Any] = {}
         self.stopped = False
         self.stopping = False  # the call before the first one had the `stop`
+        self.best = Best(folder, self.experiment.train.keep_best)
 
     def run(self, signals: distributed.Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
@@ -175,6 +179,13 @@ class _Loop:
         found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
         self.metrics = numbers(self.folder, found)
         self.record.row(self.step, "eval", self.metrics)
+        if self.every["eval"] and self.step % self.every["eval"] == 0:
+            self.best.offer(self.step, found, functools.partial(self._snapshot, variables))
+
+    def _snapshot(self, variables: dict[str, Any], path: Path, **more: Any) -> None:
+        save_snapshot(path, jax.device_get(variables), {
+            "step": self.step, "config": self.config.to_dict(), "environment": environment(), "metrics": self.metrics,
+            **more})
 
     def _preview(self, variables: dict[str, Any]) -> None:
         images = self.experiment.task.preview(variables, self.experiment.data.batch(self.step), self._rng("preview"))
@@ -209,10 +220,7 @@ class _Loop:
         """Everything that a finished run leaves beside its checkpoint."""
         self._evaluate(variables)
         self._preview(variables)
-        save_snapshot(
-            self.folder.snapshots / f"step_{self.step:08d}.npz", jax.device_get(variables),
-            {"step": self.step, "config": self.config.to_dict(), "environment": environment(),
-             "metrics": self.metrics})
+        self._snapshot(variables, self.folder.snapshots / f"step_{self.step:08d}.npz")
         found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
         for name, image in found.items():
             save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
@@ -243,6 +251,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
     folder = RunFolder(workdir)
     experiment = config_lib.build(config)
     experiment.lengths()  # the config's own errors come before anything is written
+    experiment.check_best()
     experiment.task.check_data(experiment.data)
     programs = Programs(experiment)
     with contextlib.ExitStack() as held:

@@ -140,7 +140,7 @@ def _verify(config: str, overrides: list[str], smoke: bool, steps: int, kills: i
             tell: Callable[[str], None], deterministic: bool) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     lengths = [f"train.steps={steps}", f"train.save_every={max(1, steps // 4)}", "train.log_every=1",
-               "train.preview_every=0", "train.eval_every=0"]
+               "train.preview_every=0", "train.eval_every=0", "train.keep_best="]
     argv = ["--config", config, *["--smoke"] * smoke, *["--deterministic"] * deterministic,
             *(f"--config.{o}" for o in [*overrides, *lengths])]
 

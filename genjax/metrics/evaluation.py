@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from genjax.errors import UserError, at_least
-from genjax.metrics import features
+from genjax.metrics import features, recipe
 from genjax.metrics import lpips as lpips_lib
-from genjax.metrics.evaluate import CHOICES, MOVES, PATHS, Settings, evaluate
+from genjax.metrics.evaluate import CHOICES, MOVES, PATHS, PUBLISHED, Settings, evaluate
 from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length
 from genjax.metrics.reals import Reals
 from genjax.metrics.recipe import Value
@@ -61,6 +61,13 @@ class Evaluation:
         at_least(self, n=2, n_real=0, batch=1)
         if self.ppl_epsilon <= 0:
             raise UserError(f"ppl_epsilon={self.ppl_epsilon}: the step of path lengths is positive, e.g. 1e-4")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the values may be asked for by (`train.keep_best`); () where only measuring says it."""
+        if MOVES in self.metrics or set(PATHS) & set(self.metrics):
+            return ()
+        return tuple(n for m in self.metrics for n in recipe.names(PUBLISHED.get(m, m), self.network))
 
     @functools.cached_property
     def _features(self) -> features.FeatureNetwork:

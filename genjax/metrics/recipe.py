@@ -45,6 +45,15 @@ MORE_IS_BETTER = ("motion_slope", "motion_correlation", "motion_found", "move_in
                   "shape_silhouette", "objects_seen")
 
 
+def names(metric: str, network: str) -> tuple[str, ...]:
+    """What a metric's value over a network may be called: the metric, the beginning of its key, its possible keys."""
+    key, _, prefix, _, _ = _NAMES[metric]
+    if key == prefix:  # looks at no network
+        return (key,)
+    official = (key, f"{key}_clean", f"{key}_none") if key and network == INCEPTION else ()
+    return tuple(dict.fromkeys((metric, *official, prefix, f"{prefix}_{network}")))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything a metric's value depends on, but the model.

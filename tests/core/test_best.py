@@ -1,0 +1,123 @@
+"""The best snapshot: which evaluation it is of, that a cut run keeps the same one, names of metrics, mistakes."""
+
+import json
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import launch
+from genjax.core import best, report, snapshot
+from genjax.core import config as config_lib
+from genjax.core.checkpoint import load_snapshot
+from genjax.core.run import RunFolder
+from genjax.core.train import train
+from genjax.errors import UserError
+from genjax.metrics.evaluation import Evaluation
+from genjax.metrics.recipe import Recipe, Value
+from genjax.viz import jsonl
+from tests.core.toy import ToyData, ToyTask
+
+
+def toy(steps=14, every=2, metric="fd", **more):
+    items = {"eval_every": every, "keep_best": metric, "save_every": 5, **more}
+    return config_lib.load(f"tests/core/toy_config.py:steps={steps}", [f"train.{k}={v}" for k, v in items.items()])
+
+
+def content(path):
+    variables, meta = load_snapshot(path / "snapshots" / "best.npz")
+    return {k: v.tobytes() for k, v in variables["params"]["first"].items()}, meta["step"], meta["best"]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The toy's distance falls, and rises again: the weights' norm from what it is half way."""
+    monkeypatch.setattr(ToyTask, "evaluate", lambda self, variables, data, rng: {
+        "fd_toy": float(abs(jnp.linalg.norm(variables["params"]["first"]["kernel"]) - self.middle)), "other": 1.0})
+    monkeypatch.setattr(ToyTask, "middle", 0.0, raising=False)
+
+
+def test_the_best_is_kept_and_a_cut_run_keeps_the_same(tmp_path, measured, monkeypatch):
+    train(toy(steps=6, metric=""), tmp_path / "half", quiet=True)
+    assert not (tmp_path / "half" / "snapshots" / "best.npz").exists()
+    half = np.load(tmp_path / "half" / "snapshots" / "step_00000006.npz")["params/first/kernel"]
+    monkeypatch.setattr(ToyTask, "middle", float(np.linalg.norm(half)))
+    train(toy(), tmp_path / "whole", quiet=True)
+    rows = {r["step"]: r["fd_toy"] for r in jsonl.read(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "eval"}
+    arrays, step, said = whole = content(tmp_path / "whole")
+    assert rows[step] == min(rows.values()) and len(rows) == 7 and step == 6, rows
+    assert said == {"metric": "fd_toy", "value": rows[step], "asked": "fd"}
+    assert arrays["kernel"] == half.tobytes(), "the averaged weights of that step"
+
+    train(toy(steps=7), tmp_path / "longer", quiet=True)  # its end is no multiple, and competes with none
+    train(toy(), tmp_path / "longer", quiet=True)
+    assert content(tmp_path / "longer") == whole
+    batch = ToyData.batch
+    for at in (5, 7):  # killed right after the best and before its checkpoint, later
+        with monkeypatch.context() as m:
+            m.setattr(ToyData, "batch", lambda self, i, *a, at=at: (
+                signal.raise_signal(signal.SIGTERM) if i == at else None, batch(self, i, *a))[1])
+            assert train(toy(), tmp_path / f"cut{at}", quiet=True).preempted
+        newest = sorted((tmp_path / f"cut{at}" / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))[-1]
+        for file in newest.rglob("*"):  # the one before it has to do
+            if file.is_file() and "state" in file.parts:
+                file.write_bytes(b"")
+        train(toy(), tmp_path / f"cut{at}", quiet=True)
+        assert content(tmp_path / f"cut{at}") == whole, at
+
+    run = str(tmp_path / "whole")
+    assert "best fd_toy (step 6)" in report.write(run).read_text()
+    kept = str(tmp_path / "whole" / "snapshots" / "best.npz")
+    assert snapshot.evaluate(run, kept)["step"] == 6 and snapshot.evaluate(run, None)["step"] == 14
+    assert RunFolder(run).newest_snapshot().name == "step_00000014.npz"
+    assert launch.main(["eval", run, "--snapshot", kept, "--json", str(tmp_path / "row.json")]) == 0
+    assert json.loads((tmp_path / "row.json").read_text())["fd_toy"] == rows[6]
+    train(toy(steps=16, metric="other"), run, quiet=True)  # another metric begins anew
+    assert content(tmp_path / "whole")[1:] == (14, {"metric": "other", "value": 1.0, "asked": "other"})
+
+
+def test_what_a_metric_may_be_called():
+    def value(metric, network="", **kw):
+        return Value(1.0, Recipe(metric=metric, network=network, **kw), None)
+
+    found = {v.recipe.key: v for v in (value("frechet", "lenet"), value("recall", "lenet"))} | {"psnr_test": 3.0}
+    for asked, key in (("frechet", "fd_lenet"), ("fd", "fd_lenet"), ("fd_lenet", "fd_lenet"),
+                       ("recall", "recall_lenet"), ("psnr", "psnr_test")):
+        assert best.column(asked, found) == key
+    with pytest.raises(UserError, match="names none of what this run measures; choose one of fd_lenet, recall_lenet"):
+        best.column("fid", found)
+    with pytest.raises(UserError, match="names 2 of what this run measures; choose one of a_x, a_y"):
+        best.column("a", {"a_x": 1.0, "a_y": 2.0})
+    for metrics, network in ((("frechet", "recall", "ms_ssim"), "lenet"), (("fid", "is"), "inception")):
+        names = Evaluation(metrics=metrics, network=network).names
+        known = {v.recipe.key: v for v in (value("frechet", network, weights="6726825d"), value("ms_ssim"))}
+        assert set(known) - {"ms_ssim"} < set(names) and all(m in names for m in metrics if m != "is") and "fd" in names
+
+
+@pytest.mark.parametrize("values, kept", [([3.0, 2.0, 2.0, 4.0], [0, 1]), ([np.nan, 2.0, np.inf, 1.0], [1, 3])])
+def test_lower_or_higher_by_the_recipe_or_the_name(tmp_path, values, kept):
+    for key, sign in (("fd_lenet", 1), ("recall", -1)):
+        (tmp_path / key).mkdir()
+        keeper, saved = best.Best(RunFolder(tmp_path / key), key), []
+        for i, v in enumerate(values):
+            keeper.offer(i, {key: sign * v}, lambda file, best, saved=saved, i=i: saved.append(i))
+        assert saved == kept
+
+
+TOY = "tests/core/toy_config.py"
+
+
+@pytest.mark.parametrize(("config", "items", "says"), [
+    (TOY, ("keep_best=norm",), "chooses between evaluations: set config.train.eval_every"),
+    (f"{TOY}:task=ToyAdversarial", ("keep_best=fd", "eval_every=2"), "ToyAdversarial measures nothing"),
+    (TOY, ("keep_best=nrom", "eval_every=2"), "names none of what this run measures; choose one"),
+    ("fields/giraffe:small", ("keep_best=fd", "eval_every=2"), "this config's Giraffe measures nothing"),
+    ("fields/giraffe:small,features=lenet", ("keep_best=fid", "eval_every=2"), "did you mean 'fd'?"),
+])
+def test_mistakes_are_one_line(tmp_path, capsys, config, items, says):
+    argv = ["train", "--config", config, "--workdir", str(tmp_path / "run"), "--quiet",
+            *(f"--config.train.{i}" for i in items)]
+    assert launch.main(argv) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1, err
