@@ -1,28 +1,32 @@
 """GIRAFFE (Niemeyer and Geiger, CVPR 2021): scenes as composed feature fields, at the settings of the authors' code.
 
-    data         boxes  scale        centre x, y      turn       fov    elevation        with the authors at
-    two          2      .17          +-.7, +-.7       1          49.13  19.5             (scenes of the ray tracer)
-    cars         1      .2-.25       +-.22, +-.12     1          17     2.3 to 11.5      (scenes of the ray tracer)
-    compcars     1      .2-.25       +-.22, +-.12     1          10     0 to 9.6         64, 256
-    cats, celeba 1      .21          0                .40-.60    10     0 to 9.6         64
-    celebahq     1      .21          0                .375-.625  10     0 to 9.6         256
-    ffhq         1      .21          0                .40-.60    10     0 to 9.6         256
-    chairs       1      .5           0                1          49.13  0 to 64          64
-    church       1      .45-.55      +-.15, +-.15     1          30     0, turned bg     64, 256
-    clevr2       2      .17          +-.713, +-.713   0          49.13  19.5             256
-    clevr2345    5      .17          +-.71, +-.71     0          49.13  19.5, 2 to 5     256
+    data      boxes  scale    centre x, y     turn       fov    elevation     pictures    with the authors at
+    two       2      .17      +-.7, +-.7      1          49.13  19.5                      (scenes of the ray tracer)
+    cars      1      .2-.25   +-.22, +-.12    1          17     2.3 to 11.5               (scenes of the ray tracer)
+    compcars  1      .2-.25   +-.22, +-.12    1          10     0 to 9.6      random      64, 256
+    cats      1      .21      0               .40-.60    10     0 to 9.6      squashed    64
+    celeba    1      .21      0               .40-.60    10     0 to 9.6      middle 108  64
+    celebahq  1      .21      0               .375-.625  10     0 to 9.6      middle 650  256
+    ffhq      1      .21      0               .40-.60    10     0 to 9.6      squashed    256
+    chairs    1      .5       0               1          49.13  0 to 64       squashed    64
+    church    1      .45-.55  +-.15, +-.15    1          30     0, turned bg  squashed    64, 256
+    clevr2    2      .17      +-.713, +-.713  0          49.13  19.5          squashed    256
+    clevr2345 5      .17      +-.71, +-.71    0          49.13  19.5, 2 to 5  squashed    256
+
+Pictures that are no squares: the shorter side is resampled and a square cut at a random place (random), the sides are
+resampled each by its own factor (squashed), or the middle square of so many pixels is taken first; bilinearly all.
 
     python launch.py train --config fields/giraffe:small                        # two objects of the ray tracer
     python launch.py train --config fields/giraffe:data=compcars --config.data.source=folder:comprehensive_cars/images
-    python launch.py train --config fields/giraffe:data=celeba --config.data.source=folder:img_align_celeba \\
-        --config.data.center_crop=108
+    python launch.py train --config fields/giraffe:data=celeba --config.data.source=folder:img_align_celeba
     python launch.py sample runs/giraffe --control object_rotation
 
-Without a source the scenes of the ray tracer stand in: two, cars, one, two_to_five. CLEVR's places, which the authors
-read from a file, are drawn without collisions. There is no fixed length: the authors train one to four days on one GPU
-and publish the snapshot of the best FID; here, with features=, it is measured as often as theirs (every 10,000 steps,
-cats 5,000) and logged, and no snapshot is kept for being the best. Expected (theirs, 20k samples): 64 x 64 cats 8,
-celeba 6, cars 16, chairs 20, church 17; 256: celebahq 21, ffhq 32 (43 in a retraining), cars 26, church 30, clevr2 31.
+Without a source the scenes of the ray tracer stand in: two, cars, one, two_to_five (for faces as large as the middle
+that is taken: --config.data.center_crop=0 draws them small). CLEVR's places, which the authors read from a file, are
+drawn without collisions. There is no fixed length: the authors train one to four days on one GPU and publish the
+snapshot of the best FID; here, with features=, it is measured as often as theirs (every 10,000 steps, cats 5,000) and
+the best snapshot kept in snapshots/best.npz. Expected (theirs, 20k samples): 64 x 64 cats 8, celeba 6, cars 16,
+chairs 20, church 17; 256: celebahq 21, ffhq 32 (43 in a retraining), cars 26, church 30, clevr2 31.
 """
 
 from configs.gan._base import evaluation
@@ -45,6 +49,10 @@ DATA = {
     "clevr2": (2, (0.17,) * 3, (0.17,) * 3, (0.713, 0.713), 0.1665, (0.0, 0.0), 49.13, (1 / 3, 1 / 3), "two"),
     "clevr2345": (5, (0.17,) * 3, (0.17,) * 3, (0.71, 0.71), 0.1665, (0.0, 0.0), 49.13, (1 / 3, 1 / 3), "two_to_five"),
 }
+# How pictures that are no squares become squares; those of the others are squashed. Our own scenes are squares.
+LOADED = {"two": {}, "cars": {}, "compcars": {"fit": "random", "resample": "bilinear"}, **{
+    data: {"center_crop": side, "resample": "bilinear"} for data, side in (("celeba", 108), ("celebahq", 650))}}
+SQUASHED = {"fit": "squash", "resample": "bilinear"}
 EXISTENCE = (0.0, 0.19456788, 0.24355003, 0.25269547, 0.30918661)
 
 
@@ -88,15 +96,17 @@ def get_config(arg: str = ""):
                   background_rotation=(0.0, 0.25) if a.data == "church" else (0.0, 0.0),
                   evaluation=evaluation(a.features, 20_000)),
         data=node("genjax.data.pipeline.Pipeline", source=f"builtin:scenes/{scenes}", image_size=size,
-                  value_range=(0.0, 1.0), batch_size=16 if a.small else 32, flip=True),
+                  value_range=(0.0, 1.0), batch_size=16 if a.small else 32, flip=True,
+                  **LOADED.get(a.data, SQUASHED)),
         g_optimizer=node(**adam, learning_rate=5e-4) if a.small else node(
             "genjax.core.optim.rmsprop", learning_rate=g_rate),
         d_optimizer=node(**adam, learning_rate=1e-3) if a.small else node(
             "genjax.core.optim.rmsprop", learning_rate=1e-4),
         train=node("genjax.core.experiment.TrainOptions", steps=3000 if a.small else 300_000, log_every=20,
                    save_every=500 if a.small else 5000, preview_every=500 if a.small else 5000,
-                   eval_every=0 if not a.features else 5000 if a.data == "cats" else 10_000),
-        smoke=("data.batch_size=2", "task.preview_images=4", "task.generator.samples=4",
+                   eval_every=0 if not a.features else 5000 if a.data == "cats" else 10_000,
+                   keep_best="frechet" if a.features else ""),
+        smoke=("data.batch_size=2", "data.center_crop=0", "task.preview_images=4", "task.generator.samples=4",
                "task.generator.decoder.hidden=4", "task.generator.background.hidden=4",
                "task.generator.decoder.features=4", "task.generator.background.features=4",
                "task.generator.renderer.features=4", "task.generator.renderer.least=2", "task.generator.size=32",

@@ -2,17 +2,17 @@
 
     data      radius      near, far   fov  azimuth, v            real pictures
     carla     10          7.5, 12.5   30   all, 0 to .4564
-    celeba    9.5-10.5    7.5, 12.5   10   0-.25, .329-.456      centre 108 (HQ: 650), mirrored
+    celeba    9.5-10.5    7.5, 12.5   10   0-.25, .329-.456      middle 108 x 108, mirrored
+    celebahq  9.5-10.5    7.5, 12.5   10   0-.25, .329-.456      middle 650 x 650, mirrored; 256, patches down to .125
     cats      10          7.5, 12.5   10   0-.1944, .329-.456    mirrored
     cub       9-11        7.5, 12.5   30   all, .25-.5436        mirrored with the generated ones, at random
 
 Behind everything it is white for carla and cub, black for the others. Where the radius is a range, near and far are
-those of the largest: they come nearer with the camera.
+those of the largest: they come nearer with the camera. Real pictures are resampled bilinearly.
 
     python launch.py train --config fields/graf --config.data.source=folder:carla/images
     python launch.py train --config fields/graf:small
-    python launch.py train --config fields/graf:data=celeba --config.data.source=folder:img_align_celeba \\
-        --config.data.center_crop=108
+    python launch.py train --config fields/graf:data=celeba --config.data.source=folder:img_align_celeba
 
 Expected (the authors', FID of 1,000 samples against 20,000 pictures): carla-128 41, cats-64 27, celeba-128 32.
 """
@@ -21,11 +21,12 @@ from configs.gan._base import evaluation
 from genjax.core.config import experiment, node, parse_arg
 from genjax.errors import unknown
 
-# radius, fov, u, v, mirrored
-DATA = {"carla": ((10.0, 10.0), 30.0, (0.0, 1.0), (0.0, 0.45642), False),
-        "celeba": ((9.5, 10.5), 10.0, (0.0, 0.25), (0.32898, 0.45642), True),
-        "cats": ((10.0, 10.0), 10.0, (0.0, 0.19444), (0.32898, 0.45642), True),
-        "cub": ((9.0, 11.0), 30.0, (0.0, 1.0), (0.25, 0.5436), False)}
+# radius, fov, u, v, mirrored, middle, side
+DATA = {"carla": ((10.0, 10.0), 30.0, (0.0, 1.0), (0.0, 0.45642), False, 0, 128),
+        "celeba": ((9.5, 10.5), 10.0, (0.0, 0.25), (0.32898, 0.45642), True, 108, 64),
+        "celebahq": ((9.5, 10.5), 10.0, (0.0, 0.25), (0.32898, 0.45642), True, 650, 256),
+        "cats": ((10.0, 10.0), 10.0, (0.0, 0.19444), (0.32898, 0.45642), True, 0, 64),
+        "cub": ((9.0, 11.0), 30.0, (0.0, 1.0), (0.25, 0.5436), False, 0, 64)}
 
 
 def get_config(arg: str = ""):
@@ -34,8 +35,9 @@ def get_config(arg: str = ""):
     a = parse_arg(arg, data="carla", res=0, small=False, features="")
     if a.data not in DATA:
         raise unknown("data", a.data, DATA)
-    radius, fov, u, v, mirrored = DATA[a.data]
-    res = a.res or (32 if a.small else 128 if a.data == "carla" else 64)
+    radius, fov, u, v, mirrored, middle, side = DATA[a.data]
+    res = a.res or (32 if a.small else side)
+    patches = {"least": 0.125, "anneal": 0.0019} if a.data == "celebahq" else {}
     return experiment(
         task=node("genjax.fields.graf.Graf",
                   generator=node("genjax.fields.graf.Generator", size=res, samples=24 if a.small else 64,
@@ -44,17 +46,17 @@ def get_config(arg: str = ""):
                                             **({"hidden": 64, "layers": 4, "skips": (2,)} if a.small else {}))),
                   discriminator=node("genjax.fields.graf.PatchDiscriminator", features=16 if a.small else 64,
                                      mirrored=a.data == "cub"),
-                  patches=node("genjax.fields.graf.PatchPrior"),
+                  patches=node("genjax.fields.graf.PatchPrior", **patches),
                   camera=node("genjax.fields.task.CameraPrior", radius=radius, fov=fov, u=u, v=v),
                   code=32 if a.small else 128, g_optimizer="@g_optimizer", d_optimizer="@d_optimizer",
                   evaluation=evaluation(a.features, 1000)),
         data=node("genjax.data.pipeline.Pipeline", source="builtin:scenes/one", image_size=res, batch_size=8,
-                  flip=mirrored),
+                  flip=mirrored, center_crop=middle, resample="bilinear"),
         g_optimizer=node("genjax.core.optim.rmsprop", learning_rate=5e-4, halve_at=(50_000, 100_000, 200_000)),
         d_optimizer=node("genjax.core.optim.rmsprop", learning_rate=1e-4, halve_at=(50_000, 100_000, 200_000)),
         train=node("genjax.core.experiment.TrainOptions", steps=2000 if a.small else 300_000, log_every=10,
                    save_every=500 if a.small else 5000, preview_every=500 if a.small else 5000),
-        smoke=("data.batch_size=2", "task.preview_images=4", "task.generator.samples=3",
+        smoke=("data.batch_size=2", "data.center_crop=0", "task.preview_images=4", "task.generator.samples=3",
                "task.generator.field.hidden=4",
                "task.generator.field.layers=2", "task.generator.size=32", "data.image_size=32", "task.code=4",
                "task.discriminator.features=2"),

@@ -7,7 +7,9 @@ Without a source the scenes of the ray tracer are taken: two, cars, one, two_to_
     python launch.py train --config gan/resnet:small
     python launch.py train --config gan/resnet:scenes=cars,features=inception
     python launch.py train --config gan/resnet --config.data.source=folder:img_align_celeba \\
-        --config.data.center_crop=108
+        --config.data.center_crop=108 --config.data.resample=bilinear
+    python launch.py train --config gan/resnet --config.data.source=folder:comprehensive_cars/images \\
+        --config.data.fit=random --config.data.resample=bilinear
 
 Expected (theirs, 64 x 64, 20k samples, FID): cats 18, celeba 15, cars 16, chairs 59, church 19; not run here.
 """

@@ -32,6 +32,7 @@ METHODS = {
     "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS,
 }
 Method = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
+Fit = Literal["centre", "squash", "random"]  # see `genjax.data.pipeline.Pipeline`
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 
 
@@ -292,9 +293,15 @@ def resize_image(x: np.ndarray, size: tuple[int, int], method: Method = "lanczos
     return np.clip(y, 0.0, 1.0)
 
 
-def square(x: np.ndarray, size: int, method: Method = "lanczos") -> np.ndarray:
-    """The centre square of [H, W, C], resampled to [size, size, C]."""
-    return resize_image(center_crop(x, size=min(x.shape[:2])), (size, size), method)
+def square(x: np.ndarray, size: int, method: Method = "lanczos", squash: bool = False) -> np.ndarray:
+    """The centre square of [H, W, C], or with `squash` all of it, resampled to [size, size, C]."""
+    return resize_image(x if squash else center_crop(x, size=min(x.shape[:2])), (size, size), method)
+
+
+def shorter_side(x: np.ndarray, size: int, method: Method = "lanczos") -> np.ndarray:
+    """[H, W, C] resampled so that its shorter side is `size`; the other keeps the ratio, rounded down."""
+    h, w = x.shape[:2]
+    return resize_image(x, (max(size, size * h // w), max(size, size * w // h)), method)
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:

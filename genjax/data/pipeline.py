@@ -13,6 +13,7 @@ by walking a cycle of about 2^16 steps divided by n, 1.9 ms per row for a dozen 
 
 import functools
 import threading
+from typing import get_args
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class Pipeline(Prefetched):
       source: a spec for `open_source`, or a `Source`.
       split: the source's split.
       batch_size: B, over all processes.
-      image_size: S; each picture is centre-cropped to a square and resampled to SxS, antialiased, in its own depth.
+      image_size: S; each picture is made a square (see `fit`) and resampled to SxS, antialiased, in its own depth.
         0 = as they are (then all must be of one size). Scenes are drawn at the largest size wanted.
       random_crop: side of a square cut at a random place, anew for each row, before `image_size` applies; 0 = none.
       flip: mirror left-right with probability one half, anew for each row.
@@ -89,6 +90,9 @@ class Pipeline(Prefetched):
       prefetch: batches prepared ahead, each by its own thread; 0 = none. Changes the speed, never the batches.
       center_crop: side of the square cut out of the middle before all else (e.g. 108 of CelebA's 178x218); 0 = none.
       resample: how `image_size` resamples: "lanczos", "box" (FFHQ-256 was made so), "bicubic", "bilinear", "nearest".
+      fit: how a picture that is no square becomes SxS: "centre", its middle square is resampled; "squash", all of it,
+        its sides each by its own factor; "random", the shorter side is resampled to S and a square cut at a random
+        place along the longer one, anew for each row (the metrics' real pictures: the middle).
 
     Attributes:
       split: as given.
@@ -104,7 +108,7 @@ class Pipeline(Prefetched):
                  image_size: int = 0, random_crop: int = 0, flip: bool = False, channels: int = 0,
                  value_range: tuple[float, float] = (-1.0, 1.0), labels: bool = True, crops: int = 0,
                  data_dir: str = "", shuffle: bool = True, seed: int = 0, prefetch: int = 2, center_crop: int = 0,
-                 resample: images.Method = "lanczos"):
+                 resample: images.Method = "lanczos", fit: images.Fit = "centre"):
         import grain  # brings JAX and orbax along: half a second that only training pays
 
         for name, value, least in (("batch_size", batch_size, 1), ("image_size", image_size, 0),
@@ -120,6 +124,10 @@ class Pipeline(Prefetched):
             raise errors.UserError(f"channels={channels}: give 1 (grey), 3 (colour) or 0 (as the source)")
         if resample not in images.METHODS:
             raise errors.unknown("resample", resample, images.METHODS)
+        if fit not in get_args(images.Fit):
+            raise errors.unknown("fit", fit, get_args(images.Fit))
+        if fit == "random" and (random_crop or not image_size):
+            raise errors.UserError("fit=random cuts what image_size resampled: give image_size, and no random_crop")
         self._reopen = None
         if isinstance(source, str):
             options = _options(source, crops, data_dir, channels, max(image_size, random_crop, center_crop))
@@ -128,14 +136,14 @@ class Pipeline(Prefetched):
         super().__init__(batch_size, prefetch)
         self.source, self.seed, self.split, self.resample = source, int(seed), split, resample
         self.image_size, self.random_crop, self.flip = int(image_size), int(random_crop), bool(flip)
-        self.center_crop = int(center_crop)
+        self.center_crop, self.fit = int(center_crop), fit
         self.channels, self.value_range = channels, tuple(map(float, value_range))
         self.labelled, self.classes = bool(labels and source.labelled), source.classes
         self._order, self._read = Rows(len(source), self.seed, shuffle), _Read(source)
         rows = grain.MapDataset.source(self._order).map(self._read)
         if self.center_crop:
             rows = rows.map(self._center)
-        if self.random_crop or self.flip:
+        if self.random_crop or self.flip or fit == "random":
             rows = rows.seed(self.seed).random_map(self._vary)
         self.rows = rows.map(self._finish)
 
@@ -163,6 +171,8 @@ class Pipeline(Prefetched):
     def _vary(self, element: dict, rng: np.random.Generator) -> dict:
         """The random part of one row: where it is cut, whether it is mirrored."""
         x, side = element["image"], self.random_crop
+        if self.fit == "random":
+            x, side = images.shorter_side(x, self.image_size, self.resample), self.image_size
         if side:
             h, w = x.shape[:2]
             if side > min(h, w):
@@ -180,7 +190,7 @@ class Pipeline(Prefetched):
         if self.channels:
             x = images.to_channels(x, self.channels)
         if self.image_size:
-            x = images.square(x, self.image_size, self.resample)
+            x = images.square(x, self.image_size, self.resample, self.fit == "squash")
         low, high = self.value_range
         white = (255.0 if x.dtype == np.uint8 else 1.0) / (high - low)  # dividing keeps black and white exact
         out = {"image": x.astype(np.float32) / np.float32(white) + np.float32(low)}

@@ -30,6 +30,7 @@ class Reals:
       image_size, channels: as for `genjax.data.pipeline.Pipeline`.
       crop: side of a square cut from the middle before `image_size`; 0 = none.
       resample: how `image_size` resamples.
+      squash: all of a picture that is no square is resampled to one, not its middle square.
 
     Raises:
       UserError: more images asked for than there are.
@@ -42,6 +43,7 @@ class Reals:
     channels: int = 0
     crop: int = 0
     resample: images.Method = "lanczos"
+    squash: bool = False
 
     def __post_init__(self):
         if isinstance(self.source, str):
@@ -62,13 +64,14 @@ class Reals:
         """
         source = pipeline.another(split) if split and split != pipeline.split else pipeline.source
         return cls(source, split or pipeline.split, min(n, len(source)), pipeline.image_size, pipeline.channels,
-                   pipeline.random_crop or pipeline.center_crop, pipeline.resample)
+                   pipeline.random_crop or pipeline.center_crop, pipeline.resample,
+                   pipeline.fit == "squash")
 
     @property
     def name(self) -> str:
         """Source and split, folders but the data set's own left out, e.g. "folder:ffhq train, 32 pixels": the same on
         every machine."""
-        by = "" if self.resample == "lanczos" else f" by {self.resample}"
+        by = ("" if self.resample == "lanczos" else f" by {self.resample}") + " squashed" * self.squash
         sizes = [f"{self.crop} cut" if self.crop else "", f"{self.image_size} pixels{by}" if self.image_size else "",
                  f"{self.channels} channels" if self.channels else ""]
         return ", ".join(filter(None, [_name(self.source, self.split), *sizes]))
@@ -88,7 +91,7 @@ class Reals:
         if self.crop:
             x = images.center_crop(x, size=self.crop)
         if self.image_size:
-            x = images.square(x, self.image_size, self.resample)
+            x = images.square(x, self.image_size, self.resample, self.squash)
         return to_uint8(x, (0, 1))
 
     def batches(self, size: int = 256) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ from PIL import Image
 from genjax.data.pipeline import Pipeline
 from genjax.data.sources import ArraySource
 from genjax.errors import UserError
+from genjax.metrics.reals import Reals
 
 N = 10
 X = np.random.default_rng(0).integers(0, 256, (N, 12, 16, 3), np.uint8)
@@ -119,6 +120,38 @@ def test_image_size_crops_the_centre_square_and_keeps_means():
     assert make(channels=1).batch(0)["image"].shape == (4, 8, 8, 1)
 
 
+def test_squashed_pictures_keep_all_of_the_picture():
+    """GIRAFFE's cats, chairs, churches: the sides are resampled each by its own factor."""
+    pipe = make(image_size=6, flip=False, random_crop=0, shuffle=False, value_range=(0, 1), fit="squash",
+                resample="bilinear")
+    want = np.asarray(Image.fromarray(X[0]).resize((6, 6), Image.Resampling.BILINEAR)) / 255.0
+    np.testing.assert_allclose(pipe.batch(0)["image"][0], want, atol=1e-6)
+    reals = Reals.of_pipeline(pipe)
+    np.testing.assert_array_equal(next(reals.batches())[0], np.round(want * 255))
+    assert reals.name.endswith("6 pixels by bilinear squashed")
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_shorter_side_is_resampled_and_a_square_cut_at_random(tmp_path, upright):
+    """GIRAFFE's CompCars, from files: 12 x 16 becomes 6 x 8, of which a 6 x 6 is taken; nothing is cut before."""
+    x = X.swapaxes(1, 2) if upright else X
+    for k in range(3):
+        Image.fromarray(x[k]).save(tmp_path / f"{k}.png")
+    pipe = Pipeline(f"folder:{tmp_path}", batch_size=60, image_size=6, shuffle=False, value_range=(0, 1), fit="random",
+                    resample="bilinear")
+    resized = [np.asarray(Image.fromarray(v).resize((6, 8) if upright else (8, 6), Image.Resampling.BILINEAR)) / 255.0
+               for v in x[:3]]
+    places = []
+    for k, got in enumerate(pipe.batch(0)["image"]):
+        of = resized[k % 3]
+        places.append([i for i in range(3) if np.allclose(got, of[i:i + 6] if upright else of[:, i:i + 6], atol=1e-6)])
+    assert all(len(p) == 1 for p in places) and {p[0] for p in places} == {0, 1, 2}
+    same(pipe.batch(0), make(source=f"folder:{tmp_path}", batch_size=60, image_size=6, shuffle=False, random_crop=0,
+                             value_range=(0, 1), fit="random", resample="bilinear", flip=False, prefetch=0).batch(0))
+    middle = Image.fromarray(x[0][2:14] if upright else x[0][:, 2:14]).resize((6, 6), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(next(Reals.of_pipeline(pipe).batches())[0], middle)  # metrics see the middle
+
+
 def test_picklable_with_threads_running():
     pipe = make()
     want = pipe.batch(2)
@@ -150,7 +183,9 @@ def test_a_broken_picture_is_reported_by_the_batch_that_holds_it(tmp_path):
 @pytest.mark.parametrize("kwargs, part", [
     (dict(batch_size=0), "batch_size=0"), (dict(image_size=-8), "image_size"), (dict(prefetch=-1), "prefetch"),
     (dict(seed=-1), "seed"), (dict(seed=2**32), "seed"), (dict(value_range=(0, 255)), "value_range"),
-    (dict(channels=2), "channels"), (dict(source="builtin:digits", crops=4), "random_crop"),
+    (dict(channels=2), "channels"), (dict(fit="squish"), "squash"), (dict(fit="random"), "no random_crop"),
+    (dict(fit="random", random_crop=0, image_size=0), "give image_size"),
+    (dict(source="builtin:digits", crops=4), "random_crop"),
     (dict(source="builtin:digits", data_dir="x"), "tfds"), (dict(source="builtin:digit"), "digits"),
     (dict(source="builtin:digits", split="val"), "split")])
 def test_bad_settings(kwargs, part):

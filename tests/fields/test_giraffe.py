@@ -160,3 +160,12 @@ def test_the_configs_sizes_and_evaluations(arg, size, every):
     sizes = c.task.generator.size, c.task.generator.renderer.size, c.data.image_size
     assert sizes == (size,) * 3 and c.train.eval_every == every
     assert c.g_optimizer.learning_rate == (2.5e-4 if size == 256 else 5e-4)
+
+
+@pytest.mark.parametrize("data, middle, fit, resample", [
+    ("two", 0, "centre", "lanczos"), ("compcars", 0, "random", "bilinear"), ("celeba", 108, "centre", "bilinear"),
+    ("celebahq", 650, "centre", "bilinear"), ("ffhq", 0, "squash", "bilinear"), ("church", 0, "squash", "bilinear"),
+])
+def test_pictures_are_loaded_as_by_the_authors(data, middle, fit, resample):
+    c = config_lib.load(f"fields/giraffe:data={data}").data
+    assert (c.center_crop, c.fit, c.resample, c.flip) == (middle, fit, resample, True)

@@ -106,11 +106,17 @@ def test_patches_are_mirrored_at_random_while_training():
 
 def test_the_configs_of_the_authors():
     found = {}
-    for data in ("carla", "celeba", "cats", "cub"):
+    for data in ("carla", "celeba", "celebahq", "cats", "cub"):
         c = config_lib.load(f"fields/graf:data={data}")
-        found[data] = (c.task.generator.white, tuple(c.task.camera.radius), c.task.discriminator.mirrored, c.data.flip)
-    assert found == {"carla": (True, (10, 10), False, False), "celeba": (False, (9.5, 10.5), False, True),
-                     "cats": (False, (10, 10), False, True), "cub": (True, (9, 11), True, False)}
+        found[data] = (c.task.generator.white, tuple(c.task.camera.radius), c.task.discriminator.mirrored, c.data.flip,
+                       c.data.center_crop, c.data.image_size)
+        assert (c.data.fit, c.data.resample, c.task.generator.size) == ("centre", "bilinear", c.data.image_size)
+        assert tuple(c.task.patches[k] for k in ("least", "anneal")) == (
+            (0.125, 0.0019) if data == "celebahq" else (0.25, 0.0025))
+    assert found == {"carla": (True, (10, 10), False, False, 0, 128),
+                     "celeba": (False, (9.5, 10.5), False, True, 108, 64),
+                     "celebahq": (False, (9.5, 10.5), False, True, 650, 256),
+                     "cats": (False, (10, 10), False, True, 0, 64), "cub": (True, (9, 11), True, False, 0, 64)}
 
 
 @pytest.mark.parametrize("bad, says", [
