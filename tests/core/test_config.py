@@ -349,10 +349,16 @@ TOYS = {f"tests/core/toy_config.py:task={t}": ("train.steps=7", "optimizer.sched
                                               "optimizer.decay_steps=9") for t in ("ToyTask", "ToyAdversarial")}
 
 
+# Two steps on either side of the cut, through the end of GRAF's noise and a halving of its rates.
+FIELDS = {"fields/giraffe": ("train.steps=4",), "fields/nerf": ("train.steps=4",),
+          "fields/graf": ("train.steps=4", "task.noise_steps=3", "g_optimizer.halve_at=2,3", "d_optimizer.halve_at=3")}
+LONGER = TOYS | FIELDS
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("spec", [*CONFIGS, *TOYS])
 def test_every_config_trains_in_its_smoke_form_and_resumes_exactly(tmp_path, spec):
-    config = override(smoke(load(spec)), [*TOYS.get(spec, ()), "train.keep=99"])
+    config = override(smoke(load(spec)), [*LONGER.get(spec, ()), "train.keep=99"])
     out = train(config, str(tmp_path / "run"), quiet=True)
     assert out.step == config.train.steps and (tmp_path / "run" / "DONE").exists()
     assert list((tmp_path / "run" / "samples").glob("*.png")) or "ToyAdversarial" in spec
