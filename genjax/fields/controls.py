@@ -110,12 +110,12 @@ def _steps(steps, least=2):
     return np.linspace(0, 1, steps)
 
 
-def _boxed(task, scene, path, others=(0.5, 0.5, 0.0)):
+def _boxed(task, scene, path, others=(0.5, 0.5, 0.0), angle=0.5):
     """The scene once for each centre of the path, where the last box is; of the others the first is at `others`, more
-    in a row behind it."""
+    in a row behind it; all at one share of the turns."""
     n, k = len(scene.eye), task.boxes.boxes
     rest = [np.array([others[0] - 0.4 * i, *others[1:]]) for i in range(k - 1)]
-    return [scene.replace(boxes=placed(task, n, k, np.stack([*rest, p]))) for p in path]
+    return [scene.replace(boxes=placed(task, n, k, np.stack([*rest, p]), angle)) for p in path]
 
 
 def _last(task, scene, rng, path):
@@ -156,7 +156,7 @@ def camera_elevation(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, 
     scene, k = still(task, rng, n, temperature), task.boxes.boxes
     scene = scene.replace(boxes=placed(task, n, k, _apart(k)))
     frames = [scene.replace(**_camera(task, n, 0.1 + 0.8 * s)) for s in _steps(steps)]
-    return _pictures("camera_elevation", film(task, variables, frames), back=True)
+    return _pictures("camera_elevation", film(task, variables, frames))
 
 
 def depth_translation(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, steps: int = 32,
@@ -182,7 +182,7 @@ def circular(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, steps: i
     turn = 2 * np.pi * _steps(steps)
     path = [(0.5 + 0.5 * np.cos(a), 0.5 + 0.5 * np.sin(a), 0.0) for a in turn]
     scene = still(task, rng, n, temperature)
-    frames = _boxed(task, scene, path) if task.boxes.boxes <= 2 else _last(task, scene, rng, path)
+    frames = _boxed(task, scene, path, angle=0.0) if task.boxes.boxes <= 2 else _last(task, scene, rng, path)
     return _pictures("circular", film(task, variables, frames), turning=True)
 
 
@@ -220,9 +220,8 @@ def shape(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int 
 
 def background(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, codes: int = 6, steps: int = 32,
                temperature: float = 0.65) -> Pictures:
-    """The background changes its codes along a closed walk; objects stay."""
-    return _through(task, variables, rng, n, codes, steps, temperature,
-                    ("background_appearance",), "background")
+    """The background changes its appearance code along a closed walk; its shape and the objects stay."""
+    return _through(task, variables, rng, n, codes, steps, temperature, ("background_appearance",), "background")
 
 
 ADDED = {  # the authors' places, shares of the prior's ranges; shares of scale and turn; how many come at a time
@@ -230,6 +229,7 @@ ADDED = {  # the authors' places, shares of the prior's ranges; shares of scale 
     "clevr": ([(x, y, 0.0) for y in (0.0, 0.5, 1.0) for x in (0.2, 0.8)], 0.0, 0.0, 1),
     "clevr10": ([(x, y + more, 0.0) for y in (0.0, 0.8) for x in (0.0, 0.5, 1.0) for more in (0.0, 0.4)], 0.0, 0.0, 2),
 }
+ADDED_FRAMES = 128 // 6  # that each stays
 
 
 def add_objects(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, layout: str = "",
@@ -244,7 +244,7 @@ def add_objects(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, layou
     # A share of -1 makes the smallest box smaller still by the width of its range.
     frames = [scene.replace(boxes=placed(task, n, k, centres, angle, scale, np.arange(k) < i))
               for i in range(each, k + 1, each)]
-    return _pictures("add_objects", film(task, variables, frames), back=True, each=20)
+    return _pictures("add_objects", film(task, variables, frames), back=True, each=ADDED_FRAMES)
 
 
 def layers(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, temperature: float = 1.0) -> Pictures:
