@@ -4,18 +4,22 @@
 
 Both make the same step (RMSprop, R1 at every step, the generator's average, new scenes for each network) with
 networks of the same sizes, and draw a batch of given scenes without noise. Theirs needs PyTorch (pip install -r
-requirements-compare.txt).
+requirements-compare.txt). A last row is what somebody at the page of `play` waits for after moving a slider.
 """
 
+import itertools
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from experiments.bench._play import served
 from experiments.bench._step import starter, torch_device
 from genjax.core import config as config_lib
 from genjax.core.bench import Bench
+from genjax.core.play import Stage, application
 from genjax.errors import UserError
 
 log = logging.getLogger("genjax")
@@ -23,6 +27,7 @@ log = logging.getLogger("genjax")
 GET = "git clone https://github.com/autonomousvision/giraffe"
 MARK = "im2scene/giraffe/models/generator.py"  # a file of theirs
 
+MOVES = 20  # of sliders, one after another, in a measurement of `play`
 CASES = (("cars", "fields/giraffe:data=cars", 8), ("two", "fields/giraffe", 8))
 
 
@@ -49,6 +54,30 @@ def _compare(bench: Bench, name: str, config: Any, official: str) -> None:
     bench.compare(f"GIRAFFE step {what}, batch {batch}, float32", step, their_step, who)
     bench.compare(f"GIRAFFE drawing {what}, batch {batch}, float32", lambda: task._images(variables, scenes, None),
                   their_draw, who, unit="images/s", items=batch)
+    _play(bench, what, task.stage(variables))
+
+
+def _play(bench: Bench, what: str, stage: Stage) -> None:
+    """A slider moved and its picture had, by the page's own way: every dial's value to `/image`, a PNG back."""
+    try:
+        with served(application(stage, what)) as get:
+            waited: list[float] = []
+            moves = itertools.cycle(d for d in stage.dials if d.step < 1)
+            values = stage.values({})
+
+            def move() -> None:
+                for dial in itertools.islice(moves, MOVES):
+                    share = (values[dial.name] - dial.low) / (dial.high - dial.low)
+                    values[dial.name] = dial.low + (share + 0.37) % 1.0 * (dial.high - dial.low)
+                    began = time.perf_counter()
+                    get(values)
+                    waited.append(1000 * (time.perf_counter() - began))
+
+            row = bench.compare(f"GIRAFFE play {what}", move, None, "no peer", items=MOVES)
+            timed = waited[MOVES:]  # the first call compiles
+            row["slowest"] = max(timed)
+    except UserError as e:
+        log.info("play is left out: %s", e)
 
 
 def _peer(folder: str, config: Any, params: Any) -> tuple:

@@ -122,21 +122,35 @@ def application(stage: Stage, title: str) -> Any:
 
 def serve(run: str, snapshot: str | None, host: str, port: int, tell: Callable[[str], None] = print) -> None:
     """Serves a run's page until it is interrupted."""
+    if not 0 <= port < 65536:
+        raise UserError(f"--port {port}: a port lies between 0 and 65535")
+    stage = open_stage(run, snapshot)
+    server = serving(application(stage, run))
+    stage.draw(stage.values({}))  # compiled before anybody waits for it
+    sock = listening(host, port)
+    tell(f"http://{host}:{sock.getsockname()[1]}/ (Ctrl-C ends it)")
+    server.run([sock])
+
+
+def serving(app: Any) -> Any:
+    """A uvicorn server of an application; `run([socket])` serves it.
+
+    Raises:
+      UserError: uvicorn is not installed.
+    """
     try:
         import uvicorn
     except ImportError:
         raise UserError("play needs uvicorn: pip install -r requirements-play.txt") from None
-    if not 0 <= port < 65536:
-        raise UserError(f"--port {port}: a port lies between 0 and 65535")
-    stage = open_stage(run, snapshot)
-    app = application(stage, run)
-    stage.draw(stage.values({}))  # compiled before anybody waits for it
-    sock = _listen(host, port)
-    tell(f"http://{host}:{sock.getsockname()[1]}/ (Ctrl-C ends it)")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([sock])
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning"))
 
 
-def _listen(host: str, port: int):
+def listening(host: str, port: int) -> Any:
+    """A socket that listens there; port 0 for any free one.
+
+    Raises:
+      UserError: it cannot.
+    """
     import socket
 
     try:
