@@ -80,7 +80,7 @@ class Generator(nn.Module):
       span: longest way of a ray through a box (`BoxPrior.span`); it decides W. 0: all samples are evaluated.
       padding: how far a box reaches beyond its sides.
       noise: standard deviation of the noise on densities while training.
-      composition: "sum" or "max", see `volume.compose`.
+      composition: "sum" or "max", see `volume.shares`.
       chunk: rays of an image that are computed at a time, one part after another, with nothing but the results kept for
         the backward pass; 0: all at once. The image is the same.
       remat: compute the fields' activations again in the backward pass instead of keeping them.
@@ -106,13 +106,10 @@ class Generator(nn.Module):
     remat: bool = False
 
     def __post_init__(self):
-        if self.samples < 2:
-            raise UserError(f"samples={self.samples}: a ray needs at least 2 samples")
+        sampling.check(self)
         at_least(self, volume_size=2, chunk=0, noise=0)
         if not self.padding > -1:
             raise UserError(f"padding={self.padding} must be above -1, where boxes have nothing inside")
-        if not 0 <= self.near < self.far:
-            raise UserError(f"near={self.near}, far={self.far}: rays go from near to far, both at least 0")
         super().__post_init__()
 
     @property
@@ -133,14 +130,11 @@ class Generator(nn.Module):
         """The rendered volume, before the neural renderer; without `train` it is deterministic."""
         n, h, k = scene.eye.shape[0], self.volume_size, scene.boxes.centre.shape[1]
         o, d = rays(image_plane(h, h, corners=True).reshape(-1, 2), scene.focal, scene.rotation, scene.eye)
-        t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (n, h * h, self.samples))
-        noise = {}
-        if train:
-            keys = jax.random.split(self.make_rng("noise"), 3)
-            t = sampling.stratified(keys[0], t)
-            if self.noise > 0:  # drawn for all rays at once: the same however they are cut
-                noise = {"objects": self.noise * jax.random.normal(keys[1], (n, k, h * h, self.window)).swapaxes(1, 2),
-                         "background": self.noise * jax.random.normal(keys[2], t.shape)}
+        keys = jax.random.split(self.make_rng("noise"), 3) if train else (None,) * 3
+        t, noise = sampling.depths(self, (n, h * h), keys[0]), {}
+        if train and self.noise > 0:  # drawn for all rays at once: the same however they are cut
+            noise = {"objects": self.noise * jax.random.normal(keys[1], (n, k, h * h, self.window)).swapaxes(1, 2),
+                     "background": self.noise * jax.random.normal(keys[2], t.shape)}
         # Over all devices: images over a batch's axes, rays over the one that is left.
         o, d, t, noise = jax.tree.map(lambda v: constrain(v, BATCH, "tensor"), (o, d, t, noise))
         marched = self._in_parts(scene, (o, d, t, noise))
@@ -187,11 +181,7 @@ class Generator(nn.Module):
                 scene.background_appearance)
             parts.append(nn.relu(sigma_back + noise.get("background", 0)))
         every = jnp.stack(parts)  # [K(+1),B,P,S]
-        if self.composition == "max":
-            share = (every == every.max(0)).astype(every.dtype)
-            total = every.max(0)
-        else:
-            share, total = volume.shares(every), every.sum(0)
+        total, share = volume.shares(every, self.composition)
         w = volume.weights(total, t, length)
         c = share * w  # what each thing's samples count, [K(+1),B,P,S]
         near = jnp.moveaxis(c[:dense.shape[1]], 0, 1)  # [B,K,P,S]

@@ -126,9 +126,8 @@ class Generator(nn.Module):
     white: bool = True
 
     def __post_init__(self):
-        at_least(self, size=2, patch=2, samples=2, radius=0)
-        if not 0 <= self.near < self.far:
-            raise UserError(f"near={self.near}, far={self.far}: rays go from near to far, both at least 0")
+        sampling.check(self)
+        at_least(self, size=2, patch=2, radius=0)
         super().__post_init__()
 
     @nn.compact
@@ -151,19 +150,13 @@ class Generator(nn.Module):
         h, w = u.shape[1:3]
         # The outermost pixels' centres are half a pixel inside the image that the focal length is for.
         o, d = rays(u.reshape(len(u), -1, 2) * (self.size - 1) / self.size, shot.focal, shot.rotation, shot.eye)
-        t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (*o.shape[:2], self.samples))
-        if self.radius:
-            t += (jnp.linalg.norm(shot.eye, axis=-1) - self.radius)[:, None, None]
-        if train:
-            keys = jax.random.split(self.make_rng("noise"))
-            t = sampling.stratified(keys[0], t)
+        keys = jax.random.split(self.make_rng("noise")) if train else (None, None)
+        shift = (jnp.linalg.norm(shot.eye, axis=-1) - self.radius)[:, None, None] if self.radius else 0.0
+        t = sampling.depths(self, o.shape[:2], keys[0], shift)
         rgb, sigma = self.field(o[..., None, :] + t[..., None] * d[..., None, :], d, shot.shape, shot.appearance)
         if train:
             sigma += shot.noise[:, None, None] * jax.random.normal(keys[1], sigma.shape)
-        weight = volume.weights(sigma, t, jnp.linalg.norm(d, axis=-1))
-        colour = (weight[..., None] * rgb).sum(-2)
-        if self.white:
-            colour += 1 - weight.sum(-1, keepdims=True)
+        colour = volume.colour(volume.weights(sigma, t, jnp.linalg.norm(d, axis=-1)), rgb, float(self.white))
         return (2 * colour - 1).reshape(-1, h, w, 3)
 
 

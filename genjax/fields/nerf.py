@@ -59,9 +59,8 @@ class Nerf(LossTask):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, samples=2, importance=0, noise=0, chunk=1, near=0, preview_size=2)
-        if self.near >= self.far:
-            raise UserError(f"near={self.near}, far={self.far}: rays go from near to far")
+        sampling.check(self)
+        at_least(self, importance=0, noise=0, chunk=1, preview_size=2)
 
     def init_variables(self, rng, spec):
         """Both networks' parameters."""
@@ -85,10 +84,7 @@ class Nerf(LossTask):
         if self.density == "softplus":
             sigma, last = nn.softplus(sigma - 1), (self.far - self.near) / t.shape[-1]
         w = volume.weights(sigma, t, jnp.linalg.norm(d, axis=-1), last)
-        colour = (w[..., None] * rgb).sum(-2)
-        if self.background >= 0:
-            colour = colour + self.background * (1 - w.sum(-1, keepdims=True))
-        return colour, w
+        return volume.colour(w, rgb, max(self.background, 0.0)), w
 
     def render(self, params: Any, o: jax.Array, d: jax.Array, rng: jax.Array | None = None) -> dict[str, jax.Array]:
         """What rays see.
@@ -102,9 +98,7 @@ class Nerf(LossTask):
           {"coarse": c [B,3] of the coarse network, "rgb": c of the last one, "depth": [B], "alpha": [B]}.
         """
         keys = (None,) * 4 if rng is None else jax.random.split(rng, 4)
-        t = jnp.broadcast_to(sampling.even(self.near, self.far, self.samples), (o.shape[0], self.samples))
-        if rng is not None:
-            t = sampling.stratified(keys[0], t)
+        t = sampling.depths(self, o.shape[:1], keys[0])
         coarse, w = self._ask(params, "coarse", o, d, t, keys[1])
         colour = coarse
         if self.importance:

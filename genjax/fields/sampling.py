@@ -1,7 +1,31 @@
 """Where a ray is sampled. Letters: t[...,S] depths along the ray, increasing, in units of its direction d."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from genjax.errors import UserError, at_least
+
+
+def check(of: Any) -> None:
+    """Refuses the `samples`, `near` and `far` of a generator or a task that no ray can be sampled by."""
+    at_least(of, samples=2)
+    if not 0 <= of.near < of.far:
+        raise UserError(f"near={of.near}, far={of.far}: rays go from near to far, both at least 0")
+
+
+def depths(of: Any, rays: tuple[int, ...], rng: jax.Array | None = None, shift: float | jax.Array = 0.0) -> jax.Array:
+    """t [*rays,S] of a generator or a task by its `near`, `far` and `samples`: even, or with a key stratified.
+
+    Args:
+      of: what has them.
+      rays: shape.
+      rng: key of the jitter, None for none.
+      shift: added to both ends, [*rays,1] or what broadcasts to it.
+    """
+    t = jnp.broadcast_to(even(of.near, of.far, of.samples) + shift, (*rays, of.samples))
+    return t if rng is None else stratified(rng, t)
 
 
 def even(near: float | jax.Array, far: float | jax.Array, n: int) -> jax.Array:

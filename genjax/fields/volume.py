@@ -45,26 +45,31 @@ def depth(w: jax.Array, t: jax.Array) -> jax.Array:
     return (w * t).sum(-1)
 
 
-def shares(sigma: jax.Array) -> jax.Array:
-    """sigma_k / sum_k sigma_k [K,...], 0 where all are 0 (GIRAFFE's code divides by 1e-4 there)."""
-    total = sigma.sum(0)
-    return sigma / jnp.where(total == 0, 1e-4, total)
+def colour(w: jax.Array, c: jax.Array, behind: float = 0.0) -> jax.Array:
+    """sum_i w_i c_i [...,C] of colours c [...,S,C], and of what is `behind` all samples the rest: 1 for white."""
+    return (w[..., None] * c).sum(-2) + behind * (1 - w.sum(-1, keepdims=True))
 
 
-def compose(sigma: jax.Array, f: jax.Array, how: Composition = "sum") -> tuple[jax.Array, jax.Array]:
-    """Density and feature of several things at the same places.
+def shares(sigma: jax.Array, how: Composition = "sum") -> tuple[jax.Array, jax.Array]:
+    """Density of several things at the same places, and the share [K,...] of each in it.
 
-    sum: sigma = sum_k sigma_k, f = sum_k sigma_k f_k / sigma (GIRAFFE eq. 8). max: those of the densest thing.
+    sum: sigma = sum_k sigma_k, shares sigma_k / sigma (GIRAFFE eq. 8), 0 where all are 0 (its code divides by 1e-4
+    there). max: sigma of the densest thing, whose share is 1.
 
     Args:
       sigma: [K,...] >= 0.
-      f: [K,...,C].
       how: which.
 
     Returns:
-      sigma [...], f [...,C].
+      sigma [...], shares [K,...].
     """
     if how == "max":
-        densest = jnp.argmax(sigma, 0)
-        return sigma.max(0), jnp.take_along_axis(f, densest[None, ..., None], 0)[0]
-    return sigma.sum(0), (f * shares(sigma)[..., None]).sum(0)
+        return sigma.max(0), jax.nn.one_hot(jnp.argmax(sigma, 0), len(sigma), dtype=sigma.dtype, axis=0)
+    total = sigma.sum(0)
+    return total, sigma / jnp.where(total == 0, 1e-4, total)
+
+
+def compose(sigma: jax.Array, f: jax.Array, how: Composition = "sum") -> tuple[jax.Array, jax.Array]:
+    """Density [...] and feature sum_k share_k f_k [...,C] of several things, see `shares`; f is [K,...,C]."""
+    total, share = shares(sigma, how)
+    return total, (f * share[..., None]).sum(0)

@@ -145,7 +145,8 @@ def test_gaussian_encodings_are_the_authors():
     np.testing.assert_allclose(hidden[0, 0, 0], want, atol=1e-5)
 
 
-@pytest.mark.parametrize("bad, says", [({"samples": 0}, "at least 2 samples"), ({"near": 7.0}, "from near to far")])
+@pytest.mark.parametrize("bad, says", [({"samples": 0}, "samples must be at least 2"),
+                                       ({"near": 7.0}, "from near to far")])
 def test_refusals(bad, says):
     with pytest.raises(UserError, match=says):
         Generator(**bad)

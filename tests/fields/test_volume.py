@@ -1,5 +1,7 @@
 """Encodings, samples and volume rendering against closed forms and slow references."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,27 @@ def test_composition():
     assert float(s) == 3 and np.allclose(g, [0, 4])
     s, g = volume.compose(jnp.zeros((2, 5)), jnp.ones((2, 5, 3)))
     assert not s.any() and not g.any()
+
+
+def test_shares_and_what_is_behind():
+    sigma = jnp.array([[1.0, 0, 2], [3.0, 0, 2]])
+    for how, want, total in (("sum", [[0.25, 0, 0.5], [0.75, 0, 0.5]], [4, 0, 4]),
+                             ("max", [[0, 1, 1], [1, 0, 0]], [3, 0, 2])):  # of equals the first, once
+        got, share = volume.shares(sigma, how)
+        np.testing.assert_allclose(share, want)
+        np.testing.assert_allclose(got, total)
+    w, c = jnp.array([[0.25, 0.5]]), jnp.array([[[1.0, 0], [0, 1.0]]])
+    np.testing.assert_allclose(volume.colour(w, c), [[0.25, 0.5]])
+    np.testing.assert_allclose(volume.colour(w, c, 1.0), [[0.5, 0.75]])
+
+
+def test_depths_are_jittered_and_shifted():
+    of = types.SimpleNamespace(near=1.0, far=3.0, samples=5)
+    np.testing.assert_allclose(sampling.depths(of, (2, 3), shift=jnp.array([[[0.0]], [[2.0]]]))[:, 1],
+                               [np.linspace(1, 3, 5), np.linspace(3, 5, 5)])
+    t = sampling.depths(of, (2, 3), jax.random.key(0))
+    np.testing.assert_array_equal(t, sampling.stratified(jax.random.key(0), sampling.depths(of, (2, 3))))
+    assert t.shape == (2, 3, 5) and len(np.unique(t)) == 30
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e8])
