@@ -1,8 +1,9 @@
 """The run folder, the interface between verbs.
 
-`config.json` (resolved), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/`,
-`outputs/` (pictures a task keeps, see `Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step,
-seconds, reason; `stopped` where a `stop` metric ended the run).
+`config.json` (resolved), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/` (the
+last; `best.npz` where `train.keep_best` asks for it), `outputs/` (pictures a task keeps, see `Task.results`),
+`report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a `stop` metric ended
+the run).
 """
 
 import contextlib
