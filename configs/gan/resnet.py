@@ -1,8 +1,9 @@
 """A GAN of residual networks (Mescheder et al. 2018), the "2D GAN" that GIRAFFE is compared with, on the same pictures.
 
 Settings of GIRAFFE's authors: batch 64, RMSprop 1e-4 for both networks, R1 with weight 10, an average over .999, z
-normal with 256 numbers. No fixed length: the best FID counts. At 64 x 64 the generator has 1.69 million parameters.
-Without a source the scenes of the ray tracer are taken: two, cars, one, two_to_five.
+normal with 256 numbers. No fixed length: the best FID counts (with features=, snapshots/best.npz). At 64 x 64 the
+generator has 1.69 million parameters. Without a source the scenes of the ray tracer are taken: two, cars, one,
+two_to_five.
 
     python launch.py train --config gan/resnet:small
     python launch.py train --config gan/resnet:scenes=cars,features=inception
@@ -32,7 +33,8 @@ def get_config(arg: str = ""):
                   batch_size=32 if a.small else 64, flip=True),
         optimizer=node("genjax.core.optim.rmsprop", learning_rate=1e-4),
         train=node("genjax.core.experiment.TrainOptions", steps=4000 if a.small else 300_000, log_every=20,
-                   save_every=500 if a.small else 5000, preview_every=500 if a.small else 5000),
+                   save_every=500 if a.small else 5000, preview_every=500 if a.small else 5000,
+                   eval_every=10_000 if a.features else 0, keep_best="frechet" if a.features else ""),
         smoke=("data.batch_size=2", "data.image_size=8", "task.generator.size=8", "task.generator.filters=2",
                "task.discriminator.filters=2", "task.latent_dim=4", "task.preview_images=4"),
     )

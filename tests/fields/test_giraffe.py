@@ -160,6 +160,7 @@ def test_the_configs_sizes_and_evaluations(arg, size, every):
     c = config_lib.load(f"fields/giraffe:{arg}" if arg else "fields/giraffe")
     sizes = c.task.generator.size, c.task.generator.renderer.size, c.data.image_size
     assert sizes == (size,) * 3 and c.train.eval_every == every
+    assert c.train.keep_best == ("frechet" if every else "")
     assert c.g_optimizer.learning_rate == (2.5e-4 if size == 256 else 5e-4)
 
 

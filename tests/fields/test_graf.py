@@ -113,6 +113,9 @@ def test_the_configs_of_the_authors():
         assert (c.data.fit, c.data.resample, c.task.generator.size) == ("centre", "bilinear", c.data.image_size)
         assert tuple(c.task.patches[k] for k in ("least", "anneal")) == (
             (0.125, 0.0019) if data == "celebahq" else (0.25, 0.0025))
+    for arg, every in (("", 0), ("features=lenet", 5000), ("data=celebahq,features=lenet", 10_000)):
+        c = config_lib.load(f"fields/graf:{arg}" if arg else "fields/graf")
+        assert (c.train.eval_every, c.train.keep_best) == (every, "frechet" if every else "")
     assert found == {"carla": (True, (10, 10), False, False, 0, 128),
                      "celeba": (False, (9.5, 10.5), False, True, 108, 64),
                      "celebahq": (False, (9.5, 10.5), False, True, 650, 256),

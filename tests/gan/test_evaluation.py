@@ -10,8 +10,9 @@ import optax
 import pytest
 
 import launch
+from genjax.core import best, report, snapshot
 from genjax.core import config as config_lib
-from genjax.core import report, snapshot
+from genjax.core.run import RunFolder
 from genjax.core.train import train
 from genjax.data.pipeline import Pipeline
 from genjax.errors import UserError
@@ -41,12 +42,14 @@ def quick_compilation():
 def test_values_and_their_recipes_are_kept(network, tmp_path, capsys):
     config = config_lib.override(config_lib.smoke(config_lib.load("gan/goodfellow:small,features=lenet")), [
         "task.evaluation.n=8", "task.evaluation.n_real=16", "task.evaluation.batch=8",
-        "task.evaluation.settings.allow_few=True", "train.eval_every=0"])
+        "task.evaluation.settings.allow_few=True", "train.eval_every=2", "train.keep_best=frechet"])
     out = train(config, str(tmp_path / "run"), quiet=True)
     assert set(out.metrics) == {"fd_lenet"} and out.metrics["fd_lenet"] > 0
     kept = json.loads((tmp_path / "run" / "recipes.json").read_text())["fd_lenet"]
     assert kept["value"] == pytest.approx(out.metrics["fd_lenet"]) and kept["name"] == "Frechet distance (lenet)"
     assert kept["recipe"]["n_fake"] == 8 and kept["recipe"]["n_real"] == 16
+    assert best.kept(RunFolder(tmp_path / "run"))["best"] == {
+        "metric": "fd_lenet", "value": out.metrics["fd_lenet"], "asked": "frechet"}
     run = str(tmp_path / "run")
     again = snapshot.evaluate(run, None)
     assert again["fd_lenet"] == pytest.approx(out.metrics["fd_lenet"], rel=1e-6), "the same key, the same samples"
