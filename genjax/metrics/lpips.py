@@ -91,10 +91,10 @@ class LPIPS:
           [N] float32, 0 for equal pictures.
 
         Raises:
-          UserError: shapes that do not fit, a bad range, or, where values can be looked at (not inside a jit), values
-            more than 1 % outside the range or not finite.
+          UserError: shapes that do not fit, pictures too small for the network, a bad range, or, where values can be
+            looked at (not inside a jit), values more than 1 % outside the range or not finite.
         """
-        lo, hi = _check(a, b, value_range)
+        lo, hi = _check(a, b, value_range, self.net)
         return _distance(self.variables, self.heads, jnp.asarray(a), jnp.asarray(b), jnp.float32(lo), jnp.float32(hi),
                          self.net)
 
@@ -123,13 +123,15 @@ def _unit(f):
     return f / (length + EPS) * alive
 
 
-def _check(a, b, value_range):
+def _check(a, b, value_range, net):
     if len(value_range) != 2 or not value_range[0] < value_range[1]:
         raise UserError(f"value_range must be (black, white), for example (-1, 1), got {value_range!r}")
     lo, hi = (float(v) for v in value_range)
     for x in (a, b):
         if np.ndim(x) != 4 or np.shape(x)[-1] != 3 or np.shape(x) != np.shape(a):
             raise UserError(f"LPIPS takes two arrays [N,H,W,3] of one shape, got {np.shape(a)} and {np.shape(b)}")
+        if min(np.shape(x)[1:3]) < VARIANTS[net].trunk.least:
+            raise UserError(_too_small(net, *np.shape(x)[1:3]))
         if jnp.issubdtype(x.dtype, jnp.integer) and hi - lo < 2:
             raise UserError(f"pictures of {x.dtype} need value_range=(0, 255), got {value_range!r}")
         if not isinstance(x, jax.core.Tracer) and np.size(x):
@@ -138,6 +140,15 @@ def _check(a, b, value_range):
                 raise UserError(f"pictures have values from {least:.4g} to {most:.4g}, which is not in value_range "
                                 f"{value_range!r}; say what they are, e.g. value_range=(0, 255), or clip them")
     return lo, hi
+
+
+def _too_small(net, height, width):
+    least = {n: v.trunk.least for n, v in VARIANTS.items()}
+    fit = [n for n in sorted(least, key=least.get) if least[n] <= min(height, width)]
+    keys = "--config.task.evaluation.lpips, --control.distance"
+    fix = (f"take {' or '.join(fit)} ({keys})" if fit else f"no network of LPIPS looks at less than"
+           f" {min(least.values())}: leave it out, or compare larger pictures")
+    return f"LPIPS {net} takes pictures of at least {least[net]}x{least[net]} pixels, got {height}x{width}; {fix}"
 
 
 def load(net: Net = "alex", trunk: str | Path | None = None, heads: str | Path | None = None) -> LPIPS:

@@ -190,14 +190,36 @@ def test_a_network_is_an_argument_of_a_jitted_function():
     assert low.dtype == jnp.float32 and 0 < float(jnp.abs(low - net(x)["features"]).max()) < 0.1
 
 
+@pytest.mark.parametrize("name", features.NETWORKS)
+def test_the_smallest_pictures(name):
+    """`least` is what the layers take, and pictures below it are refused in one line with the fix."""
+    arch = features.NETWORKS[name]
+
+    def sides(n):
+        x = jax.ShapeDtypeStruct((1, n, n, arch.channels), jnp.float32)
+        return min(min(v.shape) for v in jax.eval_shape(arch.module.apply, arch.template, x).values())
+
+    net = features.FeatureNetwork(name, "none", "none", None)
+    assert sides(arch.least) > 0
+    with pytest.raises(UserError, match=f"{arch.least}x{arch.least} pixels.*evaluation.resize"):
+        net(pictures(1, arch.least - 1, arch.least + 9, arch.channels))
+    if arch.least == arch.size:  # these two have a size of their own
+        return
+    with pytest.raises((TypeError, ValueError)):
+        sides(arch.least - 1)
+    net.check_size(arch.least, arch.least)
+    features.FeatureNetwork(name, "none", "legacy", None).check_size(1, 1)
+
+
 def test_misuse_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("GENJAX_WEIGHTS", str(tmp_path))
     net, x = features.random("resnet20"), pictures(1, 32, 32, 3)
     write(tmp_path / "lenet.npz", slow.LENET)
     monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
     for call, message in ((lambda: net(x.astype(np.float32)), "uint8"), (lambda: net(x[0]), r"\[N,H,W,3\]"),
-                          (lambda: net(x[:, :16]), "32x32"), (lambda: net(x, layers=("layer4",)), "layer3|layer1"),
-                          (lambda: features.random("lenet")(x), r"\[N,H,W,1\], got"),
+                          (lambda: net(x[:, :16]), "32x32.*evaluation.resize"),
+                          (lambda: net(x, layers=("layer4",)), "layer3|layer1"),
+                          (lambda: features.random("lenet")(x), r"\[N,H,W,1\], got.*evaluation.network"),
                           (lambda: features.random("incepton"), "did you mean 'inception'"),
                           (lambda: features.random("lenet", resize="cleen"), "did you mean 'clean'"),
                           (lambda: features.load("resnet20", tmp_path / "lenet.npz"), "resnet20: .*superfluous conv"),

@@ -114,6 +114,24 @@ def test_layers_and_heads(net):
     assert trunk and not any(name.startswith("classifier") for name in trunk)
 
 
+@pytest.mark.parametrize(("net", "says"), [("alex", "take vgg or squeeze"), ("squeeze", "take vgg"),
+                                           ("vgg", "less than 16: leave it out")])
+def test_the_smallest_pictures(net, says):
+    trunk = lpips.VARIANTS[net].trunk
+    metric = lpips.LPIPS(net, "none", None, ())
+
+    def apply(side):
+        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        return min(min(v.shape) for v in jax.eval_shape(trunk.module.apply, trunk.template, x).values())
+
+    assert apply(trunk.least) > 0
+    with pytest.raises((TypeError, ValueError)):
+        apply(trunk.least - 1)
+    x = np.zeros((1, trunk.least + 3, trunk.least - 1, 3), np.float32)
+    with pytest.raises(UserError, match=f"LPIPS {net} takes pictures of at least {trunk.least}x.*{says}"):
+        metric(x, x, value_range=(-1, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_the_other_networks_run(net):

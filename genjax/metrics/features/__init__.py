@@ -83,7 +83,7 @@ class FeatureNetwork:
           of `layers`}.
 
         Raises:
-          UserError: another dtype or shape, or an unknown layer.
+          UserError: another dtype or shape, pictures too small to go unresized, or an unknown layer.
         """
         arch = NETWORKS[self.name]
         if getattr(images, "dtype", None) != np.uint8:
@@ -91,14 +91,23 @@ class FeatureNetwork:
                             f"{getattr(images, 'dtype', type(images))}; round and clip them first, as a PNG file would")
         if images.ndim != 4 or images.shape[-1] not in {1, arch.channels}:
             want = "[N,H,W,1]" if arch.channels == 1 else "[N,H,W,3] or [N,H,W,1]"
-            raise UserError(f"{self.name} takes pictures {want}, got {tuple(images.shape)}")
-        if self.resize == "none" and arch.size == 32 and images.shape[1:3] != (32, 32):
-            raise UserError(f"{self.name} takes 32x32 pictures, got {images.shape[1]}x{images.shape[2]}; "
-                            "resize them, or open it with resize='legacy' or 'clean'")
+            raise UserError(f"{self.name} takes pictures {want}, got {tuple(images.shape)}" + (
+                "; take another network, e.g. config.task.evaluation.network=inception" if arch.channels == 1 else ""))
+        self.check_size(images.shape[1], images.shape[2])
         for layer in layers:
             if layer not in self.layers:
                 raise unknown(f"layer of {self.name}", layer, self.layers)
         return _apply(self.variables, images, self.name, self.resize, self.dtype, tuple(layers))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuses pictures that the network cannot look at as they are (`resize="none"`)."""
+        arch = NETWORKS[self.name]
+        only = arch.size == arch.least
+        if self.resize == "none" and ((height, width) != (arch.size, arch.size) if only
+                                      else min(height, width) < arch.least):
+            raise UserError(f"{self.name} takes pictures of {'' if only else 'at least '}{arch.least}x{arch.least}"
+                            f" pixels, got {height}x{width}; open it with resize='legacy' or 'clean'"
+                            " (config.task.evaluation.resize)")
 
     def place(self, sharding) -> "FeatureNetwork":
         """The same network with its weights on these devices, e.g. replicated over a mesh."""

@@ -40,7 +40,8 @@ class AlexNet(nn.Module):
 def _alexnet(classify: bool) -> Architecture:
     file = "alexnet-owt-7be5be79.pth"
     return Architecture(
-        module=AlexNet(classify), size=224, channels=3, scale=imagenet_scale, resize="legacy",
+        module=AlexNet(classify), size=224, least=63 if classify else 31, channels=3, scale=imagenet_scale,
+        resize="legacy",
         published=Published(f"https://download.pytorch.org/models/{file}",
                             "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", file),
         rename=lambda path: path.replace("_", "."),

@@ -32,6 +32,7 @@ class Architecture:
     Attributes:
       module: takes x[N,H,W,C] and returns {layer: array}, among them "features" and, where it classifies, "logits".
       size: side of its published input in pixels.
+      least: the smallest side its layers take, where pictures are not resized.
       channels: of its input.
       scale: (pixels in [0,255], resize) -> what the network expects.
       resize: the resize it was published with.
@@ -43,6 +44,7 @@ class Architecture:
 
     module: nn.Module
     size: int
+    least: int
     channels: int
     scale: Callable[[jax.Array, Resize], jax.Array]
     resize: Resize

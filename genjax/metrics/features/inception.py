@@ -162,7 +162,7 @@ def _scale(x, how):
 
 
 INCEPTION = Architecture(
-    module=InceptionV3(), size=299, channels=3, scale=_scale, resize="legacy",
+    module=InceptionV3(), size=299, least=75, channels=3, scale=_scale, resize="legacy",
     published=Published(
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2", "pt_inception-2015-12-05-6726825d.pth"),

@@ -27,7 +27,7 @@ class LeNet(nn.Module):
 
 
 LENET = Architecture(
-    module=LeNet(), size=32, channels=1, scale=lambda x, how: x / 255, resize="legacy",
+    module=LeNet(), size=32, least=32, channels=1, scale=lambda x, how: x / 255, resize="legacy",
     published=Published(
         "https://raw.githubusercontent.com/csinva/gan-vae-pretrained-pytorch/9b6401e122fa186a3a57f97c5df57e3603121fba/"
         "mnist_classifier/weights/lenet_epoch%3D12_test_acc%3D0.991.pth",

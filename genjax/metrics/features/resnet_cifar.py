@@ -52,7 +52,7 @@ class ResNet(nn.Module):
 
 
 RESNET20 = Architecture(
-    module=ResNet(), size=32, channels=3, scale=imagenet_scale, resize="none",
+    module=ResNet(), size=32, least=32, channels=3, scale=imagenet_scale, resize="none",
     published=Published(
         "https://raw.githubusercontent.com/akamaster/pytorch_resnet_cifar10/d5489e8995e81e91ce6b1d69dcc98ad579b0b153/"
         "pretrained_models/resnet20-12fca82f.th",

@@ -54,7 +54,7 @@ class SqueezeNet(nn.Module):
 def _squeezenet(classify: bool) -> Architecture:
     file = "squeezenet1_1-b8a52dc0.pth"
     return Architecture(
-        module=SqueezeNet(classify), size=224, channels=3, scale=imagenet_scale, resize="legacy",
+        module=SqueezeNet(classify), size=224, least=17, channels=3, scale=imagenet_scale, resize="legacy",
         published=Published(f"https://download.pytorch.org/models/{file}",
                             "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", file),
         rename=lambda path: path.replace("_", "."),

@@ -91,7 +91,8 @@ def from_keras(arrays: Mapping[str, np.ndarray], depth: int) -> dict[str, np.nda
 def _vgg(depth: int, classify: bool, sha256: str) -> Architecture:
     file = f"vgg{depth}-{sha256[:8]}.pth"
     return Architecture(
-        module=VGG(depth, classify), size=224, channels=3, scale=imagenet_scale, resize="legacy",
+        module=VGG(depth, classify), size=224, least=32 if classify else 16, channels=3, scale=imagenet_scale,
+        resize="legacy",
         published=Published(f"https://download.pytorch.org/models/{file}", sha256, file),
         rename=lambda path: path.replace("_", "."),
         flattened={"classifier.0.weight": (512, 7, 7)},
