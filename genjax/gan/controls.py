@@ -192,16 +192,32 @@ def _noise_parts(task, style, ws):
 
 def projection(task: Adversarial, variables: dict[str, Any], rng: jax.Array, *, image: str,
                space: Literal["w", "w+"] = "w+", steps: int = 500,
-               distance: Literal["pixels", "vgg", "alex", "squeeze"] = "pixels", label: int = -1) -> Pictures:
-    """Projection of the picture in a file: the style that paints it, and a film of the way there from the mean."""
+               distance: Literal["pixels", "vgg", "alex", "squeeze"] = "pixels", trunk: str = "", heads: str = "",
+               label: int = -1) -> Pictures:
+    """Projection of a file's picture, and a film of the way; StyleGAN2's paper: space=w steps=1000 distance=vgg.
+
+    `trunk` and `heads` are files of LPIPS's network and of its linear heads, "" for the cache or a download. The
+    defaults are for pictures too small for LPIPS, and paint closer.
+    """
     at_least(project.Settings(steps=steps), steps=1)
+    apart = _distance(distance, trunk, heads)
     style, network, (low, high) = task.style(variables), task.generator, task.value_range
-    apart = project.pixel_distance if distance == "pixels" else project.lpips_distance(lpips.load(distance))
     target = square(load_image(image, channels=network.channels), style.size) * (high - low) + low
     label = max(int(_labels(task, 1, label)[0]), 0) if task.conditional else None
     found = project.project(network, variables, target, rng, apart, project.Settings(space=space, steps=steps), label,
                             style.growth)
     return projected(task, style, target, found)
+
+
+def _distance(name, trunk, heads):
+    if name == "pixels":
+        if trunk or heads:
+            raise UserError("--control.trunk and --control.heads are weights of LPIPS; add --control.distance=vgg")
+        return project.pixel_distance
+    try:
+        return project.lpips_distance(lpips.load(name, trunk or None, heads or None))
+    except UserError as e:
+        raise UserError(f"{e} (--control.trunk=FILE and --control.heads=FILE)") from None
 
 
 def projected(task: Adversarial, style: latent.Style, target: np.ndarray, found: project.Projection,

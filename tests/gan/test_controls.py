@@ -1,6 +1,7 @@
 """Controls of runs with generators: what each shows is what the latent tools make of the samples' own latents."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from genjax.gan import controls, latent
 from genjax.gan.growing import Growing
 from genjax.gan.progressive import Discriminator
 from genjax.gan.stylegan import Generator
+from genjax.metrics import lpips, weights
 from genjax.viz.grid import save_png, to_uint8
 from tests.gan import tiny
 
@@ -87,6 +89,25 @@ def test_a_projection_finds_a_sample(grown, tmp_path):
     half = path.shape[2] // 2
     apart = np.square(path[:, :, :half] - path[:, :, half:]).mean((1, 2, 3))
     assert apart[-1] < 0.5 * apart[0] and found["projection"].ndim == 3
+
+
+def test_a_projection_is_given_the_weights_of_its_distance(grown, tmp_path, monkeypatch):
+    task, variables, _, _ = grown
+    save_png(tmp_path / "target.png", np.zeros((8, 8, 3)))
+    project = functools.partial(task.controls()["projection"], variables, RNG, image=str(tmp_path / "target.png"))
+    monkeypatch.setenv("GENJAX_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(UserError, match="give its path .--control.trunk=FILE and --control.heads=FILE."):
+        project(distance="vgg")
+    with pytest.raises(UserError, match="add --control.distance=vgg"):
+        project(trunk="a.pth")
+    asked = []
+    monkeypatch.setattr(lpips, "load", lambda *a: asked.append(a) or lpips.random(a[0]))
+    with pytest.raises(UserError, match="LPIPS squeeze takes pictures of at least 17x17 pixels, got 8x8"):
+        project(distance="squeeze", trunk="a.pth", heads="b.pth", steps=1)
+    assert asked == [("squeeze", "a.pth", "b.pth")]
+    about = task.controls()["projection"].func.__doc__.splitlines()[0]  # what the listing shows
+    assert "space=w steps=1000 distance=vgg" in about
 
 
 def test_what_a_generator_is_fit_for(grown):
