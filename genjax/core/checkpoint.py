@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,10 @@ def _handlers() -> dict[str, Any]:
             "meta": _Meta()}
 
 
-def _silence_dropped_reads() -> None:
-    """A damaged array makes Orbax drop the reads of all others, each of which would say so in hundreds of lines."""
+def _silence_dropped_work() -> None:
+    """A damaged array, or a full disk, makes Orbax drop the reads or writes of all others, each of which would say so
+    beside the one line that says what to do."""
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     before = sys.unraisablehook
 
     def hook(found: Any) -> None:
@@ -132,7 +135,7 @@ def _silence_dropped_reads() -> None:
         if code is None or "orbax" not in code.co_filename:
             before(found)
 
-    if "_silence_dropped_reads" not in getattr(before, "__qualname__", ""):
+    if "_silence_dropped_work" not in getattr(before, "__qualname__", ""):
         sys.unraisablehook = hook
 
 
@@ -184,6 +187,7 @@ class Checkpoints:
     """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
 
     def __init__(self, folder: Path, keep: int = 2):
+        _silence_dropped_work()
         self.folder, self._keep, self._handlers = Path(folder), keep, _handlers()
         self._manager = ocp.CheckpointManager(
             self.folder.resolve(),
@@ -223,7 +227,6 @@ class Checkpoints:
           UserError: the checkpoint holds another architecture, all are damaged, or reading fails for reasons that are
             not the files' (memory, rights, limits, a disk or network that hangs).
         """
-        _silence_dropped_reads()
         damaged: dict[int, str] = {}
         for step in distributed.from_main(lambda: self.steps()[::-1]):
             found = reason = error = None

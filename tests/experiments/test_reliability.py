@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -353,16 +354,22 @@ def test_a_checkpoint_folder_that_takes_none_is_one_line_and_nobody_waits_for_it
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["2"]
 
 
-def test_dropped_reads_of_a_damaged_checkpoint_are_not_told_one_by_one(monkeypatch):
+def test_dropped_reads_and_writes_are_not_told_one_by_one(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    checkpoint._silence_dropped_reads()
-    checkpoint._silence_dropped_reads()
+    checkpoint._silence_dropped_work()
+    checkpoint._silence_dropped_work()
     for file in ("/lib/orbax/checkpoint/serialization.py", "/home/me/mine.py"):
         code = SimpleNamespace(co_filename=file)
         sys.unraisablehook(SimpleNamespace(object=SimpleNamespace(cr_code=code)))
     sys.unraisablehook(SimpleNamespace(object=None))
     assert len(told) == 2
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        checkpoint._silence_dropped_work()
+        for text in ("coroutine 'write' was never awaited", "something else"):
+            warnings.warn(text, RuntimeWarning, stacklevel=1)
+    assert [str(w.message) for w in heard] == ["something else"]
 
 
 def test_a_save_that_timed_out_is_one_line(tmp_path, monkeypatch):
