@@ -105,7 +105,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", choices=SCALES, default="small",
                    help="smoke: seconds, to see it work; small: minutes on a laptop (default); paper: its settings")
     p.add_argument("--workdir", help="folder for the runs and results (default: runs/figures/<figure>-<scale>)")
-    p.add_argument("--images", help="folder or file of pictures instead of the figure's own")
+    p.add_argument("--images", help="pictures instead of the figure's own, where it reads any: a file, a folder,"
+                   " builtin:NAME (where a set of pictures is trained on: no file)")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     p = verb("plan", "parameters, shardings, memory per device and FLOPs per step, before anything runs; exit code 2"
              " where it cannot fit", json_out=True)

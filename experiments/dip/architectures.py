@@ -16,6 +16,8 @@ from genjax.core.figure import FigureRun
 from genjax.metrics.image import psnr
 from genjax.viz.grid import Panel, sheet
 
+IMAGES = True  # --images is read
+
 
 @dataclasses.dataclass(frozen=True)
 class Net:

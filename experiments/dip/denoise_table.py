@@ -13,6 +13,7 @@ from experiments.dip._tables import Baseline, Run, draw, pictures
 from genjax.core.figure import FigureRun
 from genjax.metrics.image import psnr
 
+IMAGES = True  # --images is read
 NAMES = ("hill", "peppers", "lena", "baboon", "F16", "kodim01", "kodim02", "kodim03", "kodim12")
 ALIASES = {"house": "hill", "lenna": "lena", "pepper": "peppers", "mandrill": "baboon", "airplane": "F16"}
 

@@ -16,6 +16,7 @@ from genjax.viz import jsonl
 from genjax.viz.grid import Panel, sheet
 from genjax.viz.plots import curves
 
+IMAGES = True  # --images is read
 # Fraction of the variance left at iteration 100, one seed, F16 at 64 x 64, measured with the authors' network.
 EXPECTED = {"image": 0.08, "image + noise": 0.31, "shuffled": 0.79, "noise": 0.82}
 JUDGED_AT = 100

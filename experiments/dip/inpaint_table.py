@@ -13,6 +13,7 @@ from experiments.dip._tables import Baseline, Run, draw, pictures
 from genjax.core.figure import FigureRun
 from genjax.metrics.image import psnr
 
+IMAGES = True  # --images is read
 NAMES = ("barbara", "boat", "house", "Lena", "peppers", "C.man", "couple", "finger", "hill", "man", "montage")
 ALIASES = {"cameraman": "C.man", "fingerprint": "finger", "lenna": "Lena", "pepper": "peppers"}
 SET12 = {"01": "C.man", "02": "house", "03": "peppers", "08": "Lena", "09": "barbara", "10": "boat", "11": "man",

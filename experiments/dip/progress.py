@@ -15,6 +15,7 @@ from genjax.core.figure import FigureRun
 from genjax.viz.grid import Panel, sheet
 from genjax.viz.plots import curves
 
+IMAGES = True  # --images is read
 # PSNR against the clean picture of the authors' F16 frames, and the loosest agreement we ask of a run at paper scale.
 F16 = {100: 20.81, 200: 23.09, 300: 24.56, 500: 27.33, 800: 29.04, 1000: 29.66, 1550: 30.68, 2000: 30.20}
 TOLERANCE = 1.5

@@ -15,6 +15,8 @@ from genjax.dip import baselines
 from genjax.metrics.image import psnr
 from genjax.viz.grid import Panel, sheet
 
+IMAGES = True  # --images is read
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -15,6 +15,7 @@ from experiments.dip._tables import Baseline, Run, draw, pictures
 from genjax.core.figure import FigureRun
 from genjax.metrics.image import psnr_y
 
+IMAGES = True  # --images is read
 SET5 = ("baby", "bird", "butterfly", "head", "woman")
 SET14 = ("baboon", "barbara", "bridge", "coastguard", "comic", "face", "flowers", "foreman", "lenna", "man", "monarch",
          "pepper", "ppt3", "zebra")

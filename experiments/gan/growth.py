@@ -13,6 +13,7 @@ from genjax.gan.progressive import fade_images
 from genjax.viz.grid import Panel, image_grid, sheet
 from genjax.viz.plots import curves
 
+IMAGES = True  # --images is read
 SHOWN = 16
 
 
@@ -58,8 +59,8 @@ def run(fig: FigureRun) -> None:
     fig.plan(1)
     every = fig.by_scale(1, 50, 5000)
     config = fig.by_scale("gan/progressive", "gan/progressive:small", "gan/progressive")
-    pictures = [f"data.source=folder:{fig.images}"] if fig.images else []
-    result = fig.train("growth", config, [f"task.preview_images={SHOWN}", f"train.preview_every={every}", *pictures])
+    previews = [f"task.preview_images={SHOWN}", f"train.preview_every={every}"]
+    result = fig.train("growth", config, [*previews, *fig.source()])
     experiment = result.experiment
     data, schedule = experiment.data, experiment.data.schedule
     frames = {int(p.stem.removeprefix("step_")): p for p in sorted(result.folder.samples.glob("step_*.png"))}

@@ -16,10 +16,12 @@ from genjax.core import config as config_lib
 from genjax.core import rng as rng_lib
 from genjax.core.figure import FigureRun
 from genjax.core.snapshot import OpenedRun
+from genjax.errors import UserError
 from genjax.gan import controls, latent, project
 from genjax.viz.grid import Panel, sheet
 from genjax.viz.video import save_film
 
+IMAGES = True  # --images is read
 CAPTIONS = {
     "mixing": "Style mixing: the named layers take their styles from the top row, the others from the left column",
     "truncation": "Truncation: w_avg + psi (w - w_avg), psi above the columns",
@@ -31,12 +33,13 @@ CAPTIONS = {
 def run(fig: FigureRun, given: str = "") -> None:
     """Trains one StyleGAN, or takes the run `given`, and draws its latent spaces."""
     if given:
+        if fig.images:
+            raise UserError(f"given={given} was trained on pictures of its own; leave --images {fig.images} away")
         opened = OpenedRun(given)
         config, experiment, variables = opened.config, opened.experiment, opened.variables
     else:
         fig.plan(1)
-        items = [f"data.source=folder:{fig.images}"] if fig.images else []
-        items += fig.by_scale(["task.r1_gamma=0"], [], [])  # quicker to compile
+        items = fig.source() + fig.by_scale(["task.r1_gamma=0"], [], [])  # quicker to compile
         result = fig.train("stylegan", fig.by_scale("gan/stylegan:small", "gan/stylegan:small", "gan/stylegan:res=256"),
                            items)
         config, experiment, variables = result.folder.config(), result.experiment, result.variables

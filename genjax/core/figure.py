@@ -3,6 +3,7 @@
 A figure is a file under experiments/ with a docstring and `run(fig)`. `fig.train` trains a config in a run folder of
 its own (and goes on with what an interrupted call left), `fig.row` records expected against got, `fig.picture` keeps a
 PNG. Further parameters of `run`, with defaults, are its structural arguments: `reproduce gan/peers:data=idx:FOLDER`.
+A figure that can be drawn of the user's own pictures (`fig.images`, `fig.source`) says so by `IMAGES = True`.
 Afterwards the folder holds the PNGs, `figure.json` (the rows) and one self-contained `report.html`.
 """
 
@@ -57,7 +58,7 @@ class FigureRun:
 
     Attributes:
       scale: "smoke" | "small" | "paper".
-      images: the user's own picture file or folder, or None.
+      images: the user's own picture file or folder, or a "builtin:" name, or None.
       workdir: where runs and results go.
       rows: what was recorded so far.
     """
@@ -79,6 +80,21 @@ class FigureRun:
     def by_scale(self, smoke: Any, small: Any, paper: Any) -> Any:
         """One of three values, by the scale."""
         return {"smoke": smoke, "small": small, "paper": paper}[self.scale]
+
+    def source(self) -> list[str]:
+        """The override that makes --images a config's data, for figures that train on a set of pictures; [] without.
+
+        Raises:
+          UserError: one picture is no set.
+        """
+        if not self.images:
+            return []
+        if self.images.startswith("builtin:"):
+            return [f"data.source={self.images}"]
+        if not Path(self.images).is_dir():
+            raise UserError(f"{self.name} trains on a set of pictures and --images {self.images} is one file; give a"
+                            " folder of pictures, builtin:photos or builtin:digits")
+        return [f"data.source=folder:{self.images}"]
 
     def plan(self, runs: int) -> None:
         """Says how many runs are to come, for the "run 2 of 5" lines."""
@@ -165,15 +181,18 @@ class FigureRun:
         self.report = page.save(self.workdir / "report.html")
 
 
-def load_figure(name: str, arg: str = "") -> Callable[[FigureRun], None]:
-    """The `run` function of a figure, with its structural arguments filled in.
+def load_figure(name: str, arg: str = "") -> tuple[Callable[[FigureRun], None], bool, list[str]]:
+    """The `run` function of a figure, with its structural arguments filled in; whether it takes --images; the names of
+    its arguments.
 
     Raises:
       UserError: no such figure or argument; names the nearest.
     """
     if name not in inspect.figures():
         raise unknown("figure", name, inspect.figures())
-    return config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py").run, arg)
+    module = config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py")
+    draw = config_lib.with_arguments(module.run, arg)
+    return draw, getattr(module, "IMAGES", False), list(draw.keywords)
 
 
 def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
@@ -181,11 +200,14 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
     where its report is."""
     name, colon, arg = name.partition(":")
     name = name.removesuffix(".py").removeprefix("experiments/")
-    draw = load_figure(name, arg)
+    draw, takes_images, more = load_figure(name, arg)
     builtin = images is not None and images.startswith("builtin:")
     if images is not None and not builtin and not Path(images).exists():
         raise UserError(f"--images {images} does not exist; give a picture or a folder of pictures, or"
                         " builtin:photos/NAME")
+    if images is not None and not takes_images:
+        known = f" (its arguments: {', '.join(more)})" if more else ""
+        raise UserError(f"{name} does not read --images; leave it away{known}")
     # Pictures of one's own, and arguments, have a folder of their own: a run never goes on with another picture.
     own = "-" + re.sub(r"[^\w.=-]+", "_", images if builtin else Path(images).resolve().stem) if images else ""
     own += "-" + hashlib.sha1(arg.encode()).hexdigest()[:6] if arg else ""

@@ -306,7 +306,8 @@ def test_an_interrupted_figure_says_so_and_exits_75(capsys, tmp_path, monkeypatc
 
 def test_own_pictures_of_a_figure_may_be_built_in(capsys, tmp_path, monkeypatch):
     (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "fig.py").write_text('"""A toy."""\n\n\ndef run(fig):\n    fig.note(fig.images)\n')
+    (tmp_path / "toy" / "fig.py").write_text(
+        '"""A toy."""\nIMAGES = True\n\n\ndef run(fig):\n    fig.note(fig.images)\n')
     monkeypatch.setattr(inspect_lib, "EXPERIMENTS", tmp_path)
     monkeypatch.chdir(tmp_path)
     out = main(capsys, "reproduce", "toy/fig", "--images", "builtin:photos/cat")

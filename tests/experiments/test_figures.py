@@ -97,13 +97,37 @@ def test_a_signal_ends_a_figure_with_the_code_that_says_go_on(tmp_path, monkeypa
 
 def test_own_pictures_get_a_folder_of_their_own(tmp_path, monkeypatch):
     (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "fig.py").write_text('"""Toy."""\n\n\ndef run(fig):\n    fig.row("a", "b", 1.0, None)\n')
+    body = '\n\n\ndef run(fig, data=""):\n    fig.row("a", "b", 1.0, None)\n'
+    (tmp_path / "toy" / "fig.py").write_text(f'"""Toy."""\nIMAGES = True{body}')
+    (tmp_path / "toy" / "deaf.py").write_text(f'"""Toy."""{body}')
     save_image(tmp_path / "my photo.png", np.zeros((8, 8, 3)))
     monkeypatch.setattr(inspect, "EXPERIMENTS", tmp_path)
     monkeypatch.chdir(tmp_path)
     for images, folder in ((None, "toy-fig-small"), ("my photo.png", "toy-fig-small-my_photo")):
         fig = figure.reproduce("toy/fig", "small", None, images, quiet=True)
         assert fig.workdir.name == folder and (fig.workdir / "figure.json").exists()
+    with pytest.raises(UserError, match=r"toy/deaf does not read --images; leave it away \(its arguments: data\)"):
+        figure.reproduce("toy/deaf", "small", None, "my photo.png", quiet=True)
+    assert not (tmp_path / "runs" / "figures" / "toy-deaf-small-my_photo").exists()
+
+
+@pytest.mark.parametrize("name", inspect.figures())
+def test_what_reads_own_pictures_says_so(name):
+    source = (inspect.EXPERIMENTS / f"{name}.py").read_text()
+    reads = any(t in source for t in ("fig.images", "fig.source()", "one_picture(fig", "= pictures(fig"))
+    assert figure.load_figure(name)[1] == reads
+
+
+def test_own_pictures_as_the_data_of_a_run(tmp_path):
+    save_image(tmp_path / "a.png", np.zeros((8, 8, 3)))
+
+    def source(images):
+        return FigureRun("x/y", "small", None, images, True).source()
+
+    assert source(None) == [] and source("builtin:photos") == ["data.source=builtin:photos"]
+    assert source(str(tmp_path)) == [f"data.source=folder:{tmp_path}"]
+    with pytest.raises(UserError, match="is one file; give a folder of pictures, builtin:photos"):
+        source(str(tmp_path / "a.png"))
 
 
 # ---------------------------------------------------------------- the paper's numbers
