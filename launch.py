@@ -96,9 +96,11 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--config.task.evaluation.KEY", metavar="VALUE", dest="_overrides", help="how: network, path (of its"
                    " weights), resize, n, n_real, batch, lpips_trunk, lpips_heads, settings.k and so on")
     p.add_argument("--snapshot", help=SNAPSHOT)
-    p = verb("convert", "make a run folder of a published StyleGAN2-ADA pickle, for sample, report and status")
+    p = verb("convert", "make a run folder of a published StyleGAN2-ADA pickle, for sample, eval, report and status")
     p.add_argument("file", help="NVlabs' .pkl; nothing in it is executed")
     p.add_argument("--out", required=True, help="new run folder")
+    p.add_argument("--data", metavar="SPEC", default="", help="the pictures it was trained on, for eval: folder:PATH,"
+                   " tfds:NAME, npz:FILE, ... (default: a few built-in ones, to compare with nothing)")
     p = verb("reproduce", "redraw a figure or table of a paper: runs what is missing, writes PNG, JSON, HTML",
              json_out=True)
     p.add_argument("figure", help="e.g. dip/restoration, or with arguments gan/latents:given=RUN (see list)")
@@ -205,6 +207,7 @@ def write_json(path: str | None, rows: object) -> None:
 def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """Runs one verb; returns the exit code."""
     from genjax.core import config as config_lib
+    from genjax.errors import UserError
 
     def load():
         config = config_lib.load(args.config, () if args.smoke else overrides)
@@ -265,13 +268,17 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
         chosen = [f"task.evaluation.metrics={args.metrics}"] if args.metrics else []
         row = snapshot.evaluate(args.run, args.snapshot, [*chosen, *overrides])
+        if row.keys() <= {"step"}:
+            can = "evaluation" in snapshot.OpenedRun(args.run).config.task
+            fix = "; add --metrics NAMES, e.g. --metrics fid (see eval --help)" if can else ": its task has no metrics"
+            raise UserError(f"{args.run} measures nothing{fix}")
         if args.json != "-":
             print("\n".join(f"{k:24} {v}" for k, v in row.items()))
         write_json(args.json, row)
     elif args.verb == "convert":
         from genjax.gan import nvlabs
 
-        print(nvlabs.convert_file(args.file, args.out))
+        print(nvlabs.convert_file(args.file, args.out, args.data))
     elif args.verb == "reproduce":
         from genjax.core import figure, train
 

@@ -142,7 +142,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"no file {path}")
+        raise UserError(f"{path} is a folder; name the pickle in it" if path.is_dir() else f"no file {path}")
     try:
         with open(path, "rb") as f:
             unpickler = _Unpickler(f)
@@ -350,12 +350,14 @@ def _named(content: dict[str, Any], name: str) -> Module:
 # ---------------------------------------------------------------- a run folder
 
 
-def config_of(g: dict[str, Any], d: dict[str, Any] | None = None) -> ConfigDict:
+def config_of(g: dict[str, Any], d: dict[str, Any] | None = None, data: str = "") -> ConfigDict:
     """A resolved config of StyleGAN2's task around networks of these sizes, for `sample` and the like.
 
-    The data are a stand-in of the right shape (the pickle names a file that is not here), the optimisers the
+    The data are what `data` names, a spec for `genjax.data.sources.open_source`; for "" a stand-in of the right shape
+    (the pickle names a file that is not here), which no distance is worth measuring from. The optimisers are the
     authors' for 1024 x 1024.
     """
+    data = data or ("builtin:digits" if g["classes"] else "builtin:photos")
     if d is None:
         d = {k: v for k, v in g.items() if k not in ("z_dim", "w_dim", "mapping_layers", "architecture")}
     adam = config_lib.node("genjax.core.optim.lazy_adam", learning_rate=0.002, every=4)
@@ -366,20 +368,34 @@ def config_of(g: dict[str, Any], d: dict[str, Any] | None = None) -> ConfigDict:
             d_optimizer=config_lib.node("genjax.core.optim.lazy_adam", learning_rate=0.002, every=16),
             latent_dim=g["z_dim"], conditional=g["classes"] > 0),
         data=config_lib.node(
-            "genjax.data.pipeline.Pipeline", source="builtin:digits" if g["classes"] else "builtin:photos",
-            image_size=g["resolution"], channels=g["channels"], batch_size=32),
+            "genjax.data.pipeline.Pipeline", source=data, image_size=g["resolution"], channels=g["channels"],
+            batch_size=32),
         optimizer=adam))
 
 
-def convert_file(path: str | Path, out: str | Path) -> Path:
+def _check_data(config: ConfigDict, data: str) -> None:
+    """Refuses data that cannot be opened, or have not the labels that a network with classes needs."""
+    try:
+        found = config_lib.build(config)
+    except UserError as e:
+        raise UserError(f"--data {data}: {e}") from None
+    if found.task.conditional and not found.data.labelled:
+        raise UserError(f"--data {data} has no labels, and the network has classes; name labelled pictures, e.g. a"
+                        " folder with a subfolder for each class")
+    found.task.check_data(found.data)
+
+
+def convert_file(path: str | Path, out: str | Path, data: str = "") -> Path:
     """Makes a finished run folder of a pickle's G_ema: config.json, a snapshot at step 0 and DONE; returns the folder.
 
     Args:
       path: the pickle.
       out: a new or empty folder.
+      data: the pictures the network was trained on, for metrics: see `config_of`.
 
     Raises:
-      UserError: see `read`, `convert`; a folder in use; pictures that are neither grey nor colour.
+      UserError: see `read`, `convert`; a folder in use; data that cannot be opened or do not fit; pictures that are
+        neither grey nor colour.
     """
     try:
         content = read(path)
@@ -387,12 +403,17 @@ def convert_file(path: str | Path, out: str | Path) -> Path:
         d = discriminator(content) if "D" in content else None
         if g.kwargs["channels"] not in (1, 3):
             raise UserError(f"its pictures have {g.kwargs['channels']} channels; genjax's data have 1 or 3")
-    except UserError as e:
-        raise UserError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from None
-    config, folder = config_of(g.kwargs, d.kwargs if d else None), RunFolder(out)
+    except UserError as e:  # `read` names the file itself
+        raise UserError(str(e) if str(Path(path).expanduser()) in str(e) else f"{path}: {e}") from None
+    config, folder = config_of(g.kwargs, d.kwargs if d else None, data), RunFolder(out)
     if folder.config_file.exists():
         raise UserError(f"--out {out} holds a run; name a new folder")
-    folder.create(config)
+    if data:
+        _check_data(config, data)
+    try:
+        folder.create(config)
+    except UserError as e:
+        raise UserError(str(e).replace("--workdir", "--out")) from None
     meta = {"step": 0, "config": config.to_dict(), "environment": environment(), "metrics": {},
             "converted_from": {"file": Path(path).name, "sha256": weights.file_sha256(Path(path).expanduser()),
                                "network": "G_ema"}}

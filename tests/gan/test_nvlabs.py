@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import struct
 
 import jax
@@ -12,10 +13,12 @@ import pytest
 import launch
 from genjax.core import inspect, report
 from genjax.core.checkpoint import flat, load_snapshot
+from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError
 from genjax.gan import nvlabs
 from genjax.gan.stylegan2 import Discriminator, Generator
 from genjax.metrics import weights
+from genjax.viz.grid import save_png
 
 RNG = np.random.default_rng(0)
 
@@ -173,6 +176,38 @@ def test_converted_run_is_sampled_and_reported(made, tmp_path, capsys):
     capsys.readouterr()
     assert launch.main(["convert", str(path), "--out", str(out)]) == 2
     assert "holds a run" in capsys.readouterr().err
+
+
+def test_converted_run_is_measured_against_its_own_pictures(made, tmp_path, capsys):
+    _, _, _, path = made
+    for i in range(3):
+        (tmp_path / "pictures" / f"class{i}").mkdir(parents=True)
+        for j in range(2):
+            save_png(tmp_path / "pictures" / f"class{i}" / f"{j}.png", np.full((8, 8, 3), 0.1 * (i + j)))
+    spec, run = f"folder:{tmp_path / 'pictures'}", str(tmp_path / "run")
+    assert launch.main(["convert", str(path), "--out", run, "--data", spec]) == 0
+    data = OpenedRun(run).experiment.data
+    assert (data.source.name, len(data)) == (spec, 6)
+    capsys.readouterr()
+    assert launch.main(["eval", run]) == 2
+    assert "measures nothing; add --metrics NAMES" in capsys.readouterr().err
+    for wrong, says in ((f"folder:{tmp_path}/none", "none"), (f"{spec}/class0", "has no labels"),
+                        ("builtin:digits", "labels 0 to 9, the generator 3 classes")):
+        assert launch.main(["convert", str(path), "--out", str(tmp_path / "new"), "--data", wrong]) == 2
+        found = capsys.readouterr().err
+        assert re.search(says, found) and found.count("\n") == 1 and not (tmp_path / "new").exists()
+
+
+def test_files_that_are_none(tmp_path, capsys):
+    for file, says in (("none.pkl", "error: no file {}\n"), (".", "error: {} is a folder; name the pickle in it\n")):
+        assert launch.main(["convert", str(tmp_path / file), "--out", str(tmp_path / "new")]) == 2
+        assert capsys.readouterr().err == says.format(tmp_path / file)
+
+
+def test_a_folder_in_use_is_named_as_it_was_given(made, tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    assert launch.main(["convert", str(made[3]), "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path} holds other files and no run" in capsys.readouterr().err
 
 
 def refused(tmp_path, data, match):
