@@ -2,7 +2,8 @@
 
 Only the evaluations at multiples of `train.eval_every` compete (that of the end too where it is one), and each is made
 anew by a run that goes on from before it. So a run that was killed, or made longer, keeps the bits that it would have
-kept in one go.
+kept in one go. Values of different recipes (`genjax.metrics.recipe`) are not compared: where the recipe changes, as in
+a network that grows, the competition begins anew, and what won before is replaced.
 """
 
 import json
@@ -13,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from genjax.core.run import BEST as FILE
 from genjax.core.run import RunFolder
 from genjax.core.sweep_table import guess_mode
 from genjax.errors import UserError
 from genjax.metrics.recipe import Value
 
 log = logging.getLogger("genjax")
-
-FILE = "best.npz"
 
 
 def column(metric: str, found: dict[str, Any]) -> str:
@@ -41,8 +41,8 @@ def column(metric: str, found: dict[str, Any]) -> str:
 
 
 def kept(folder: RunFolder) -> dict[str, Any] | None:
-    """What the best snapshot says of itself: "best" is {"metric", "value", "asked"}; None where there is none, or one
-    that cannot be read."""
+    """What the best snapshot says of itself: "best" is {"metric", "value", "asked"} and "recipe", its id, where the
+    metric has one; None where there is none, or one that cannot be read."""
     try:
         with np.load(folder.snapshots / FILE, allow_pickle=False) as file:
             meta = json.loads(bytes(file["__meta__"]))
@@ -55,20 +55,25 @@ class Best:
     """Keeps the best snapshot of a run, also one that goes on; `metric` "" keeps none."""
 
     def __init__(self, folder: RunFolder, metric: str):
-        self._file, self._metric, self._value = folder.snapshots / FILE, metric, math.nan
+        self._file, self._metric, self._value, self._recipe = folder.snapshots / FILE, metric, math.nan, {}
         before = kept(folder) if metric else None
         if before is not None and before["best"]["asked"] == metric:
             self._value = before["best"]["value"]
+            self._recipe = {k: v for k, v in before["best"].items() if k == "recipe"}
 
     def offer(self, step: int, found: dict[str, Any], save: Callable[..., None]) -> None:
-        """An evaluation's metrics; `save(file, best=...)` is called where no earlier one was better."""
+        """An evaluation's metrics; `save(file, best=...)` is called where no earlier one of the
+        same recipe was better."""
         if not self._metric:
             return
         key = column(self._metric, found)
         value = found[key]
         lower = value.recipe.lower_is_better if isinstance(value, Value) else guess_mode(key) == "min"
+        recipe = {"recipe": value.recipe.id} if isinstance(value, Value) else {}
         value = float(value)
-        if math.isfinite(value) and not (value >= self._value if lower else value <= self._value):
-            self._value = value
-            save(self._file, best={"metric": key, "value": value, "asked": self._metric})
+        # Only what is in the file counts: a run that goes on knows nothing else.
+        worse = recipe == self._recipe and (value >= self._value if lower else value <= self._value)
+        if math.isfinite(value) and not worse:
+            self._value, self._recipe = value, recipe
+            save(self._file, best={"metric": key, "value": value, "asked": self._metric, **recipe})
             log.info("step %d has the best %s so far, %.6g: kept in %s", step, key, value, self._file)

@@ -143,6 +143,15 @@ class Experiment:
         if names and metric not in names:
             raise unknown("metric of this run, config.train.keep_best:", metric, names)
 
+    def check_evaluation(self) -> None:
+        """Opens what the task's samples are measured with, and refuses what a measurement would refuse: before a run is
+        trained, not after."""
+        evaluation = getattr(self.task, "evaluation", None)
+        if evaluation is None or not hasattr(evaluation, "check"):
+            return
+        evaluation.check(self.data, *(getattr(self.task, name, lambda variables: None)({})  # no weights yet
+                                      for name in ("paths", "moves")))
+
     def lengths(self) -> tuple[int, dict[str, int]]:
         """The steps of the run, and between logs, saves, previews and evaluations."""
         return self.steps("steps"), {n: self.steps(f"{n}_every") for n in ("log", "save", "preview", "eval")}

@@ -42,7 +42,7 @@ class Silent:
     def steps(self, first, rows, every):
         """Nothing."""
 
-    def row(self, step, kind, metrics):
+    def row(self, step, kind, metrics, recipes):
         """Nothing."""
 
     def images(self, step, images):
@@ -102,11 +102,13 @@ class Recorder:
             self._progress.update(count, {k: v for k, v in last.items() if not isinstance(v, list) and k != "stop"})
 
     @_told
-    def row(self, step: int, kind: str, metrics: dict[str, Any]) -> None:
-        """One row of another kind ("eval")."""
+    def row(self, step: int, kind: str, metrics: dict[str, Any], recipes: dict[str, str]) -> None:
+        """One row of another kind ("eval"), with the ids of its metrics' recipes (see `ids`): values of two recipes are
+        two curves of TensorBoard's."""
         if metrics:
-            self._jsonl.write({"step": step, "kind": kind, **metrics})
-            self._board.scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
+            self._jsonl.write({"step": step, "kind": kind, **metrics, **({"recipes": recipes} if recipes else {})})
+            self._board.scalars(step, {"/".join(filter(None, (kind, k, recipes.get(k)))): v
+                                       for k, v in metrics.items()})
 
     @_told
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
@@ -122,19 +124,40 @@ class Recorder:
         self._jsonl.close()
 
 
-def numbers(folder: RunFolder, found: dict[str, Any]) -> dict[str, float]:
-    """An evaluation's metrics as plain floats.
+def numbers(folder: RunFolder, found: dict[str, Any], step: int = 0) -> dict[str, float]:
+    """The metrics of an evaluation after `step` updates as plain floats.
 
     How a value was measured, where it knows (`genjax.metrics.recipe.Value`), is kept in RUN/recipes.json, {metric:
-    {value, std, name, id, recipe}}, so that a number in metrics.jsonl can be told from another of the same name.
+    {value, std, name, id, recipe, step, recipes}}: the last value, and in `recipes`, by id, the last one of every
+    recipe that the run measured it by. The rows of metrics.jsonl name the id (see `ids`), so that a number can be told
+    from another of the same name.
     """
-    if known := measured(found):
+    if new := measured(found):
+        known = _known(folder)
+        for key, row in new.items():
+            row |= {"step": step}
+            old = known.get(key, {})
+            known[key] = row | {"recipes": {**old.get("recipes", {old["id"]: old} if old else {}), row["id"]: row}}
         try:
             write_file(folder.path / RECIPES, json.dumps(known, indent=2) + "\n")
         except OSError as e:
             raise UserError(f"cannot write in {folder.path}: {e.strerror or e}; make room and run the same command"
                             " again") from None
     return {k: float(v) for k, v in found.items()}
+
+
+def ids(found: dict[str, Any]) -> dict[str, str]:
+    """The ids of the recipes of those metrics that have one."""
+    return {k: v.recipe.id for k, v in found.items() if isinstance(v, recipe.Value)}
+
+
+def _known(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """RUN/recipes.json; {} where there is none, or a damaged one."""
+    try:
+        found = json.loads((folder.path / RECIPES).read_text())
+        return {k: v for k, v in found.items() if isinstance(v, dict) and "id" in v}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def measured(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -144,11 +167,13 @@ def measured(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def recipes(folder: RunFolder, metrics: dict[str, float]) -> dict[str, recipe.Value]:
     """Those of a run's last `metrics` of which RUN/recipes.json says how they were measured."""
-    try:
-        known = json.loads((folder.path / RECIPES).read_text())
-        return {k: v for k, v in values(known).items() if metrics.get(k) == v.value}
-    except (OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one
-        return {}
+    return {k: v for k, v in values(_known(folder)).items() if metrics.get(k) == v.value}
+
+
+def by_recipe(folder: RunFolder) -> list[tuple[int | None, recipe.Value]]:
+    """(step, the last value) of every recipe that RUN/recipes.json knows, metric by metric."""
+    rows = [row for known in _known(folder).values() for row in known.get("recipes", {known["id"]: known}).values()]
+    return [(row.get("step"), v) for row in rows for v in values({"": row}).values()]
 
 
 def values(known: dict[str, dict[str, Any]]) -> dict[str, recipe.Value]:

@@ -50,16 +50,31 @@ def _environment(folder: RunFolder) -> dict[str, Any]:
 
 
 def _measured(page: Report, folder: RunFolder, rows: list[dict[str, Any]], info: dict[str, Any]) -> None:
-    """The metrics that say how they were measured: the run's last ones, and what the verb `eval` found later."""
+    """The metrics that say how they were measured: the run's last ones, the last ones of recipes before, and what the
+    verb `eval` found later."""
     last = info.get("metrics") or next((r for r in reversed(rows) if r.get("kind") == "eval"), {})
     step = info.get("step", last.get("step"))
-    table = [_provenance(step, v) for v in record.recipes(folder, last).values()]
+    newest = record.recipes(folder, last)
+    table = [_provenance(step, v) for v in newest.values()]
+    table += [_provenance(at, v) for at, v in record.by_recipe(folder) if v not in newest.values()]
     later = folder.path / snapshot.EVALUATIONS
     for row in jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ():
         table += [_provenance(row.get("step"), v) for v in record.values(row.get("recipes") or {}).values()]
     if table:
         page.section("Metrics").text("Only numbers of one recipe are comparable.")
         page.table(list({json.dumps(row): row for row in table}.values()))
+
+
+def evaluations(rows: list[dict[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """{metric: {recipe: (steps, values)}} of those evaluated more than once: a line for each recipe, which has a gap
+    where another one came between its values."""
+    found = {}
+    for name, (steps, values) in jsonl.columns(rows).items():
+        of = [str((r.get("recipes") or {}).get(name, "")) for r in rows if isinstance(r.get(name), (int, float))]
+        if len(steps) > 1 and len(of) == len(steps):
+            found[name] = {f"{name} [{i}]" if i else name: (steps, np.where([i == o for o in of], values, np.nan))
+                           for i in dict.fromkeys(of)}
+    return found
 
 
 def _provenance(step: int | None, value: Value) -> dict[str, Any]:
@@ -107,6 +122,13 @@ def write(run: str | Path) -> Path:
         page.section("Curves")
         page.curves(*[{"series": {name: xy}, "title": name, "xlabel": "step", "logy": name == "loss"}
                       for name, xy in moving.items() if name != "stop"])
+    evaluated = evaluations([r for r in rows if r.get("kind") == "eval"])
+    if evaluated:
+        page.section("Evaluations")
+        if any(r.get("recipes") for r in rows):
+            page.text("A line is of one recipe, whose id it names (see Metrics); lines of two are not comparable.")
+        page.curves(*[{"series": series, "title": name, "xlabel": "step", "markers": True}
+                      for name, series in evaluated.items()])
     constant = {name: xy[1][0] for name, xy in curves.items() if name not in moving and name != "stop"}
     if constant:
         page.text("Constant throughout: " + ", ".join(f"{name} {number(v)}" for name, v in constant.items()) + ".")

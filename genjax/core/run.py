@@ -31,6 +31,9 @@ MARKS = ("DONE", "FAILED", "PREEMPTED")
 # Keys that may change between a run and its resumption without changing what is computed up to there.
 FREE = ("train.steps", "train.log_every", "train.save_every", "train.preview_every", "train.eval_every",
         "train.keep", "train.steps_per_call", "mesh.", "sharding")
+MEASURED = "task.evaluation"  # what is measured of the samples: may change too, until it has chosen a best snapshot
+FILES = tuple(f"{MEASURED}.{name}" for name in ("path", "lpips_trunk", "lpips_heads"))  # may lie elsewhere at any time
+BEST = "best.npz"
 
 
 class RunFolder:
@@ -48,7 +51,7 @@ class RunFolder:
 
     def create(self, config: ConfigDict) -> None:
         """Makes the folder with its config; the config of an existing run stays (`begin` writes the new one), and must
-        agree with this one except for lengths.
+        agree with this one except for lengths and, while it has not chosen a best snapshot, for what is measured.
 
         Raises:
           UserError: not writable, not a run folder, or a run of another config.
@@ -63,7 +66,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self.config_file.exists():
                 changed = config_lib.diff(self.config(), config)
-                fixed = [k for k in changed if not k.startswith(FREE)]
+                fixed = [k for k in changed if not k.startswith(FREE) and not self._may_measure(k, config)]
                 if fixed:
                     old, new = changed[fixed[0]]
                     raise UserError(
@@ -75,6 +78,13 @@ class RunFolder:
                 folder.mkdir(exist_ok=True)
         except OSError as e:
             raise self.unwritable(e) from None
+
+    def _may_measure(self, key: str, config: ConfigDict) -> bool:
+        """Whether a key says what is measured of the samples, and another value of it changes nothing that is kept."""
+        if key in FILES:
+            return True
+        chosen = config_lib.flatten(config).get("train.keep_best") and (self.snapshots / BEST).exists()
+        return (key == MEASURED or key.startswith(f"{MEASURED}.")) and not chosen
 
     def unwritable(self, e: OSError) -> UserError:
         """What to tell where the folder refuses a file."""

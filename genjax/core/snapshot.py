@@ -140,6 +140,7 @@ def evaluate(run: str, snapshot: str | None, overrides: Sequence[str] = ()) -> d
     """
     opened = OpenedRun(run, snapshot, lambda config: _measuring(config, overrides))
     variables, experiment = opened.variables, opened.experiment
+    experiment.check_evaluation()
     began = time.time()
     found = experiment.task.evaluate(variables, experiment.data, rng_lib.stream(experiment.seed, "eval"))
     row = {"step": opened.meta["step"], **{k: float(v) for k, v in found.items()}}

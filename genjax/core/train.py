@@ -24,7 +24,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.best import Best
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
-from genjax.core.record import Recorder, Silent, numbers, save_previews
+from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
@@ -177,8 +177,8 @@ class _Loop:
 
     def _evaluate(self, variables: dict[str, Any]) -> None:
         found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
-        self.metrics = numbers(self.folder, found)
-        self.record.row(self.step, "eval", self.metrics)
+        self.metrics = numbers(self.folder, found, self.step)
+        self.record.row(self.step, "eval", self.metrics, ids(found))
         if self.every["eval"] and self.step % self.every["eval"] == 0:
             self.best.offer(self.step, found, functools.partial(self._snapshot, variables))
 
@@ -204,7 +204,13 @@ class _Loop:
         if not preempted:
             variables = self._variables()
             if distributed.main():
-                self._keep(variables)
+                try:
+                    self._keep(variables)
+                except UserError:  # what was trained is kept all the same
+                    with contextlib.suppress(UserError):
+                        self.saver.close()
+                        self.record.close()
+                    raise
         self.saver.close()
         self.record.close()
         if distributed.main() and preempted:
@@ -217,10 +223,14 @@ class _Loop:
         return Outcome(self.state, self.step, preempted, self.metrics, seconds)
 
     def _keep(self, variables: dict[str, Any]) -> None:
-        """Everything that a finished run leaves beside its checkpoint."""
+        """Everything that a finished run leaves beside its checkpoint; what was trained comes first, so that nothing
+        that goes wrong in measuring it takes it away."""
+        file = self.folder.snapshots / f"step_{self.step:08d}.npz"
+        self._snapshot(variables, file, metrics={})
         self._evaluate(variables)
+        if self.metrics:
+            self._snapshot(variables, file)
         self._preview(variables)
-        self._snapshot(variables, self.folder.snapshots / f"step_{self.step:08d}.npz")
         found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
         for name, image in found.items():
             save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
@@ -254,8 +264,10 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
     experiment.check_best()
     experiment.task.check_data(experiment.data)
     programs = Programs(experiment)
+    was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
+    if not (was == "done" and (info.get("stopped") or info.get("step", 0) >= experiment.steps("steps"))):
+        distributed.from_main(experiment.check_evaluation)  # which measures alone
     with contextlib.ExitStack() as held:
-        was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
         distributed.from_main(lambda: folder.create(config))
         # Where process 0 can begin, so can the others: only it writes, but for its part of a checkpoint.
         distributed.from_main(lambda: held.enter_context(folder.lock()))

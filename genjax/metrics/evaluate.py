@@ -111,7 +111,7 @@ def evaluate(metrics: Iterable[str], network: FeatureNetwork, reals: Reals | Non
       UserError: see there; an unknown metric; a published name with another network.
     """
     settings = settings or Settings()
-    names = list(dict.fromkeys(_resolve(name, network) for name in metrics))
+    names = list(dict.fromkeys(suits(name, network) for name in metrics))
     if not names:
         return {}
     if reals is None and any(NEEDS[name][2] for name in names):
@@ -172,7 +172,12 @@ def real_statistics(network: FeatureNetwork, reals: Reals, batch: int = 64, keep
     return found
 
 
-def _resolve(name: str, network: FeatureNetwork) -> str:
+def suits(name: str, network: FeatureNetwork) -> str:
+    """The metric that a name asks for; a published name belongs to the published network.
+
+    Raises:
+      UserError: an unknown metric; a published name with another network.
+    """
     if name not in PUBLISHED:
         if name not in NEEDS:
             raise unknown("metric", name, [*NEEDS, *PUBLISHED, *PATHS, MOVES])

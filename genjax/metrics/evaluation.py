@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
-from genjax.errors import UserError, at_least
-from genjax.metrics import features, recipe
+from genjax.errors import UserError, at_least, unknown
+from genjax.metrics import features, ms_ssim, recipe
 from genjax.metrics import lpips as lpips_lib
-from genjax.metrics.evaluate import CHOICES, MOVES, PATHS, PUBLISHED, Settings, evaluate
-from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length
+from genjax.metrics.evaluate import CHOICES, MOVES, NEEDS, PATHS, PUBLISHED, Settings, evaluate, suits
+from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length, shown
 from genjax.metrics.reals import Reals
 from genjax.metrics.recipe import Value
 
@@ -21,7 +22,7 @@ from genjax.metrics.recipe import Value
 class Evaluation:
     """Distances between a generator's samples and real pictures, see `genjax.metrics.evaluate`.
 
-    The network's weights are read (or downloaded) when they are first needed.
+    The network's weights are read (or downloaded) when they are first needed: by `check`, before a run is trained.
 
     Attributes:
       metrics: "frechet" ("fid" with the published Inception), "kernel", "inception_score", "precision", "recall",
@@ -61,6 +62,14 @@ class Evaluation:
         at_least(self, n=2, n_real=0, batch=1)
         if self.ppl_epsilon <= 0:
             raise UserError(f"ppl_epsilon={self.ppl_epsilon}: the step of path lengths is positive, e.g. 1e-4")
+        known = (*NEEDS, *PUBLISHED, *PATHS, MOVES)
+        for what, names, valid in (("metric", self.metrics, known),
+                                   ("feature network", (self.network,), features.NETWORKS),
+                                   ("resize", (self.resize,) if self.resize else (), features.RESIZES),
+                                   ("LPIPS network", (self.lpips,), lpips_lib.VARIANTS)):
+            for name in names:
+                if name not in valid:
+                    raise unknown(what, name, valid)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +77,19 @@ class Evaluation:
         if MOVES in self.metrics or set(PATHS) & set(self.metrics):
             return ()
         return tuple(n for m in self.metrics for n in recipe.names(PUBLISHED.get(m, m), self.network))
+
+    @property
+    def _lengths(self) -> list[str]:
+        return [name for name in dict.fromkeys(self.metrics) if name in PATHS]
+
+    @property
+    def _others(self) -> list[str]:
+        return [name for name in dict.fromkeys(self.metrics) if name not in (*PATHS, MOVES)]
+
+    @property
+    def _looks(self) -> bool:
+        """Path lengths and MS-SSIM need no features: their weights are asked for when something does."""
+        return bool(set(self._others) - {"ms_ssim"})
 
     @functools.cached_property
     def _features(self) -> features.FeatureNetwork:
@@ -78,6 +100,71 @@ class Evaluation:
     def _distance(self) -> "_Seen":
         with _or("lpips_trunk", "lpips_heads"):
             return _Seen(lpips_lib.load(self.lpips, self.lpips_trunk or None, self.lpips_heads or None))
+
+    def check(self, data: Any, paths: Callable[[str], "Paths"] | None = None, moves: Any = None) -> None:
+        """Refuses now what would be refused when a trained run is measured, after hours: opens the weights and the
+        pictures, and compares their numbers and sizes.
+
+        Args:
+          data, paths, moves: as for a measurement; of a task without weights.
+
+        Raises:
+          UserError: what a measurement would raise, as far as it is known without samples.
+        """
+        self._suits(paths, moves)
+        for space in dict.fromkeys(name[4] for name in self._lengths):
+            # The weights it asks for are not there yet; what it refuses for other reasons it refuses first.
+            with contextlib.suppress(LookupError, TypeError, AttributeError):
+                paths(space)
+        reals = self._reals(data) if self._others or self._lengths and hasattr(data, "source") else None
+        shape = None if reals is None else reals.image(reals.indices()[0]).shape  # the generator's too
+        # Networks are only traced: they refuse pictures of a shape that they do not take.
+        if self._lengths:
+            distance = self._distance
+            if reals is not None:
+                x = jax.ShapeDtypeStruct((1, *shape), np.float32)
+                jax.eval_shape(lambda x: distance(x, x), jax.eval_shape(lambda x: shown(x, self.ppl_crop), x))
+        if self._looks:
+            network = self._features
+            for name in self._others:
+                suits(name, network)
+            jax.eval_shape(lambda x: network(x), jax.ShapeDtypeStruct((1, *shape), np.uint8))
+        for name in self._others:
+            self._enough(PUBLISHED.get(name, name), reals.n, shape)
+
+    def _enough(self, name: str, n_real: int, shape: tuple[int, ...]) -> None:
+        s, key = self.settings, "config.task.evaluation"
+        both = f"{self.n} generated and {n_real} real pictures (n, n_real)"
+        few = min(self.n, n_real)
+        least = 2 ** (len(ms_ssim.WEIGHTS) - 1)
+        if name == "frechet" and not s.allow_few and few < (width := getattr(self._features, "width", 0)):
+            raise UserError(f"{both} are too few for a covariance of {self.network}'s {width} features: set {key}.n"
+                            f" and n_real to at least that, or {key}.settings.allow_few=True for a number that is no"
+                            " result")
+        for names, setting, most in ((("precision", "recall"), "k", few - 1),
+                                     (("density", "coverage"), "k_density", few - 1),
+                                     (("ndb",), "bins", n_real), (("inception_score",), "splits", self.n)):
+            if name in names and getattr(s, setting) > most:
+                raise UserError(f"{name}: {setting}={getattr(s, setting)} is too many for {both}: set"
+                                f" {key}.settings.{setting} to at most {most}, or compare more pictures")
+        if name == "ms_ssim" and min(shape[:2]) < least:
+            raise UserError(f"ms_ssim needs pictures of at least {least}x{least} pixels, not {shape[0]}x{shape[1]};"
+                            f" leave it out of {key}.metrics")
+        if name == "sifid" and n_real != 1:
+            raise UserError(f"sifid compares with the one picture that was learned, not with {n_real}: set"
+                            f" {key}.n_real=1, or leave it out of {key}.metrics")
+
+    def _suits(self, paths, moves) -> None:
+        if self._lengths and paths is None:
+            raise UserError(f"{', '.join(self._lengths)}: this task has no latent space to walk in; leave them out")
+        if MOVES in self.metrics and moves is None:
+            raise UserError(f"{MOVES}: this task has no objects to move; leave it out")
+
+    def _reals(self, data: Any) -> Reals:
+        if not hasattr(data, "source"):
+            raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"
+                            " none: set config.task.evaluation to None")
+        return Reals.of_pipeline(data, self.n_real, self.reference_split)
 
     def __call__(self, sample: Callable[..., jax.Array], key: jax.Array, data: Any, args: tuple,
                  value_range: tuple[float, float], how: tuple[tuple[str, Any], ...] = (),
@@ -95,14 +182,9 @@ class Evaluation:
           paths: "z" or "w" -> how pictures are made from those latents, for path lengths; None where they cannot be.
           moves: (key, settings) -> measures of disentanglement; None where there are no objects.
         """
-        lengths = [name for name in dict.fromkeys(self.metrics) if name in PATHS]
-        others = [name for name in self.metrics if name not in (*PATHS, MOVES)]
-        if lengths and paths is None:
-            raise UserError(f"{', '.join(lengths)}: this task has no latent space to walk in; leave them out")
-        if MOVES in self.metrics and moves is None:
-            raise UserError(f"{MOVES}: this task has no objects to move; leave it out")
+        self._suits(paths, moves)
         found = {}
-        for i, name in enumerate(lengths):
+        for i, name in enumerate(self._lengths):
             made = paths(name[4])
             value = perceptual_path_length(
                 made.decode, self._distance, jax.random.fold_in(key, CHOICES - 1 - i), self.n, width=made.width,
@@ -111,15 +193,11 @@ class Evaluation:
             found[value.recipe.key] = value
         if MOVES in self.metrics:
             found |= moves(jax.random.fold_in(key, CHOICES - 1 - len(PATHS)), self.settings)
-        if not others:
+        if not self._others:
             return found
-        if not hasattr(data, "source"):
-            raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"
-                            " none: set config.task.evaluation to None")
-        reals = Reals.of_pipeline(data, self.n_real, self.reference_split)
-        # Path lengths and MS-SSIM need no features: their weights are asked for when something does.
-        network = None if set(others) == {"ms_ssim"} else self._features
-        return found | evaluate(others, network, reals, sample, key, self.n, self.batch, args=args,
+        reals = self._reals(data)
+        network = self._features if self._looks else None
+        return found | evaluate(self._others, network, reals, sample, key, self.n, self.batch, args=args,
                                 value_range=value_range, settings=self.settings, how=how)
 
 

@@ -136,10 +136,10 @@ def _pair(static, key, index, args):
     # sqrt(d): the unit circle in the scale of normal draws, for decoders that do not normalise z themselves.
     along = lerp if s.space == "w" else lambda a, b, t: slerp_unit(a, b, t) * width**0.5
     images = (decode(along(a, b, x), noise, *args) for x in (t, t + s.epsilon))
-    return tuple(_shown(x, s.crop) for x in images)
+    return tuple(shown(x, s.crop) for x in images)
 
 
-def _shown(x, crop):
+def shown(x, crop):
     """What the distance sees of images [b,H,W,C]."""
     h, w = x.shape[1:3]
     if crop:

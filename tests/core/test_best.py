@@ -71,6 +71,53 @@ def test_the_best_is_kept_and_a_cut_run_keeps_the_same(tmp_path, measured, monke
     assert content(tmp_path / "whole")[1:] == (14, {"metric": "other", "value": 1.0, "asked": "other"})
 
 
+@pytest.fixture
+def grows(monkeypatch):
+    """A distance whose recipe changes after 7 updates, and which was much smaller by the first one."""
+    def evaluate(self, variables, data, rng):
+        step = int(variables["extra"]["calls"])
+        norm = float(jnp.linalg.norm(variables["params"]["first"]["kernel"]))
+        how = () if step > 7 else (("enlarged_from", 4),)
+        return {"fd_toy": Value(norm if step > 7 else norm / 100, Recipe(metric="frechet", network="toy",
+                                                                         parameters=how)), "other": 1.0}
+
+    monkeypatch.setattr(ToyTask, "evaluate", evaluate)
+
+
+def test_values_of_two_recipes_are_told_apart_and_do_not_compete(tmp_path, grows):
+    """As of a network that grows: the smaller pictures of before are not the best of the run, however it is cut."""
+    train(toy(), tmp_path / "whole", quiet=True)
+    rows = {r["step"]: r for r in jsonl.read(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "eval"}
+    before, after = (rows[s]["recipes"]["fd_toy"] for s in (2, 14))
+    assert before != after and {s: r["recipes"] for s, r in rows.items()} == {
+        s: {"fd_toy": before if s < 8 else after} for s in range(2, 16, 2)}
+    _, step, said = whole = content(tmp_path / "whole")
+    late = {s: r["fd_toy"] for s, r in rows.items() if s > 7}
+    assert step == min(late, key=late.get) and said["recipe"] == after and said["value"] == late[step]
+    for at in (5, 10):
+        cut = shutil.copytree(tmp_path / "whole", tmp_path / f"cut{at}", ignore=shutil.ignore_patterns("DONE"))
+        for saved in (cut / "checkpoints").glob("[0-9]*"):
+            if int(saved.name) > at:
+                shutil.rmtree(saved)
+        train(toy(), cut, quiet=True)
+        assert content(cut) == whole
+        assert {r["step"]: r for r in jsonl.read(cut / "metrics.jsonl") if r["kind"] == "eval"} == rows
+
+    folder = RunFolder(tmp_path / "whole")
+    kept = json.loads((folder.path / "recipes.json").read_text())["fd_toy"]
+    assert kept["id"] == after and kept["value"] == rows[14]["fd_toy"] and kept["step"] == 14
+    assert {i: (r["step"], r["value"], r["recipe"]["parameters"]) for i, r in kept["recipes"].items()} == {
+        before: (6, rows[6]["fd_toy"], [["enlarged_from", 4]]), after: (14, rows[14]["fd_toy"], [])}
+    lines = report.evaluations(list(rows.values()))["fd_toy"]
+    assert list(lines) == [f"fd_toy [{before}]", f"fd_toy [{after}]"]
+    for line, there in zip(lines.values(), ((2, 4, 6), (8, 10, 12, 14)), strict=True):
+        assert tuple(line[0][np.isfinite(line[1])]) == there, "a line ends where the recipe changes"
+    page = report.write(folder.path).read_text()
+    assert f"fd_toy [{before}]" in page and "enlarged_from 4" in page
+    (events,) = folder.path.glob("events.*")
+    assert all(f"eval/fd_toy/{i}".encode() in events.read_bytes() for i in (before, after))
+
+
 def test_what_a_metric_may_be_called():
     def value(metric, network="", **kw):
         return Value(1.0, Recipe(metric=metric, network=network, **kw), None)

@@ -12,6 +12,7 @@ import pytest
 import launch
 from genjax.core import best, report, snapshot
 from genjax.core import config as config_lib
+from genjax.core.checkpoint import load_snapshot
 from genjax.core.run import RunFolder
 from genjax.core.train import train
 from genjax.data.pipeline import Pipeline
@@ -21,6 +22,7 @@ from genjax.gan.stylegan2 import Discriminator, Generator
 from genjax.metrics import features, lpips
 from genjax.metrics.evaluate import Settings
 from genjax.metrics.evaluation import Evaluation, Paths
+from genjax.viz import jsonl
 from tests.core.toy import ToyData
 from tests.gan import tiny
 
@@ -49,7 +51,9 @@ def test_values_and_their_recipes_are_kept(network, tmp_path, capsys):
     assert kept["value"] == pytest.approx(out.metrics["fd_lenet"]) and kept["name"] == "Frechet distance (lenet)"
     assert kept["recipe"]["n_fake"] == 8 and kept["recipe"]["n_real"] == 16
     assert best.kept(RunFolder(tmp_path / "run"))["best"] == {
-        "metric": "fd_lenet", "value": out.metrics["fd_lenet"], "asked": "frechet"}
+        "metric": "fd_lenet", "value": out.metrics["fd_lenet"], "asked": "frechet", "recipe": kept["id"]}
+    (row,) = [r for r in jsonl.read(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "eval"]
+    assert row["recipes"] == {"fd_lenet": kept["id"]}
     run = str(tmp_path / "run")
     again = snapshot.evaluate(run, None)
     assert again["fd_lenet"] == pytest.approx(out.metrics["fd_lenet"], rel=1e-6), "the same key, the same samples"
@@ -71,6 +75,82 @@ def test_values_and_their_recipes_are_kept(network, tmp_path, capsys):
         assert launch.main(["eval", run, *wrong]) == 2
         said = capsys.readouterr().err
         assert re.search(line, said) and said.count("\n") == 1, said
+
+
+TINY = "gan/goodfellow:small,features=lenet"
+
+
+@pytest.mark.parametrize(("items", "says"), [
+    ("metrics=frechett", "unknown metric 'frechett'; did you mean 'frechet'?"),
+    ("network=lennet", "unknown feature network 'lennet'; did you mean 'lenet'?"),
+    ("resize=clear", "unknown resize 'clear'; did you mean 'clean'?"),
+    ("metrics=fid", "InceptionV3 with the published weights alone"),
+    ("metrics=ppl_zend", r"which this run has not \(uniform\)"),
+    ("metrics=disentanglement", "has no objects to move"),
+    ("metrics=ms_ssim", "at least 16x16 pixels, not 8x8"),
+    ("reference_split=tset", "did you mean 'test'?"),
+    ("n=50", "84 features: set config.task.evaluation.n and n_real to at least that"),
+    ("n_real=50", "84 features: set config.task.evaluation.n and n_real to at least that"),
+    ("metrics=recall n=5 settings.k=5", "set config.task.evaluation.settings.k to at most 4"),
+    ("metrics=inception_score n=5", "settings.splits to at most 5"),
+    ("network=resnet20 resize=none", "resnet20 takes .*32x32.* got 8x8"),
+    ("path={other}", "lenet: .*missing .*config.task.evaluation.path=FILE"),
+])
+def test_a_wrong_setting_is_refused_before_a_run_is_trained(monkeypatch, tmp_path, capsys, items, says):
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path / "cache"))
+    np.savez(tmp_path / "other.npz", **{"conv1.weight": np.zeros((3, 3), np.float32)})
+    load = features.load
+    monkeypatch.setattr(features, "load", lambda name, path, resize: (
+        load(name, path, resize) if path else features.random(name, 0, resize)))
+    argv = [f"--config.task.evaluation.{i.format(other=tmp_path / 'other.npz')}" for i in items.split()]
+    assert launch.main(["train", "--config", TINY, "--workdir", str(tmp_path / "run"), "--quiet",
+                        "--config.train.steps=2", *argv]) == 2
+    said = capsys.readouterr().err
+    assert re.search(says, said) and said.count("\n") == 1, said
+    assert ("path=FILE" in said) == ("path=" in items), "a name is not mended by a file"
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_trained_is_kept_where_measuring_fails_and_the_mended_command_goes_on(network, monkeypatch, tmp_path):
+    def config(*items):
+        return config_lib.override(config_lib.smoke(config_lib.load(TINY)), [
+            "task.evaluation.n=8", "task.evaluation.settings.allow_few=True", "train.eval_every=0", *items])
+
+    def fails(self, *a, **k):
+        raise UserError("no room for features")
+
+    run, now = tmp_path / "run", Evaluation.__call__
+    monkeypatch.setattr(Evaluation, "__call__", fails)
+    with pytest.raises(UserError, match="no room for features"):
+        train(config(), str(run), quiet=True)
+    assert RunFolder(run).state()[0] == "failed" and RunFolder(run).newest_snapshot().name == "step_00000002.npz"
+    trained = load_snapshot(RunFolder(run).newest_snapshot())[0]
+    assert launch.main(["sample", str(run), "-n", "2", "--out", str(tmp_path / "x.png")]) == 0
+    monkeypatch.setattr(Evaluation, "__call__", now)
+    out = train(config("task.evaluation.n=6", "task.evaluation.metrics=recall"), str(run), quiet=True)
+    again, meta = load_snapshot(RunFolder(run).newest_snapshot())
+    assert RunFolder(run).state()[0] == "done" and list(out.metrics) == ["recall_lenet"]
+    assert meta["metrics"] == out.metrics
+    jax.tree.map(np.testing.assert_array_equal, trained, again)
+
+
+def test_what_is_measured_may_change_until_it_has_chosen_a_best_snapshot(tmp_path):
+    def config(features="lenet", best="", **items):
+        return config_lib.load(f"gan/goodfellow:small,features={features}", [
+            f"train.keep_best={best}", *(f"task.evaluation.{k}={v}" for k, v in items.items())])
+
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config())
+    for best_of in ("", "frechet"):
+        folder.create(config(n=90, metrics="recall", network="resnet20", best=best_of))
+    folder.create(config(features=""))
+    (folder.snapshots / "best.npz").touch()
+    folder.create(config(n=90))
+    folder.create(config(path="elsewhere.npz", lpips_trunk="x.npz", best="frechet"))
+    with pytest.raises(UserError, match="another config .*config.task.evaluation.n: 50000 there, 90 here"):
+        folder.create(config(n=90, best="frechet"))
+    with pytest.raises(UserError, match="another config .*config.task.latent_dim"):
+        folder.create(config_lib.load(TINY, ["task.latent_dim=7"]))
 
 
 def test_weights_that_cannot_be_had_are_one_line(monkeypatch, tmp_path):
