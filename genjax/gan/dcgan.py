@@ -53,7 +53,7 @@ class _Layers(nn.Module):
       std: standard deviation of initial kernels.
       truncated: initial kernels of convolutions from a normal cut at two standard deviations.
       gain_std: of the normalisation's initial gain around 1.
-      momentum, norm_eps: of the normalisation's running statistics.
+      momentum: of the normalisation's running statistics. norm_eps: added to its variances.
       dtype: of the arithmetic; None: that of the input.
     """
 
@@ -65,7 +65,7 @@ class _Layers(nn.Module):
     truncated: bool = False
     gain_std: float = 0.02
     momentum: float = 0.9
-    norm_eps: float = 1e-5
+    norm_eps: float = 1e-8
     dtype: str | None = None
 
     def _kernel(self, name: str, shape: tuple[int, ...], dtype) -> jax.Array:

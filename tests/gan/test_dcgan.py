@@ -27,6 +27,7 @@ def test_parameters_and_shapes_of_the_published_networks(variant):
     a, d = jax.eval_shape(lambda: task.discriminator.init_with_output(key, jnp.zeros(x.shape)))
     assert x.shape == (2, 64, 64, 3) and a.shape == (2,)
     assert (sizes(g), sizes(d)) == COUNTS[variant]
+    assert {task.generator.norm_eps, task.discriminator.norm_eps} == {1e-8 if variant == "paper" else 1e-5}
     assert task.g_steps == (2 if variant == "tensorflow" else 1)
 
 
