@@ -51,7 +51,8 @@ def frechet_distance(a: Moments, b: Moments, allow_few: bool = False) -> float:
         raise UserError(f"features of {a.mean.size} and of {b.mean.size} numbers; use one network for both sets")
     if not allow_few and min(a.n, b.n) < a.mean.size:
         raise UserError(f"{min(a.n, b.n)} images are too few for a covariance of {a.mean.size} features;"
-                        f" use at least {a.mean.size}, or set allow_few=True for a number that is no result")
+                        f" use at least {a.mean.size}, or set config.task.evaluation.settings.allow_few=True (in Python"
+                        " allow_few=True) for a number that is no result")
     return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 

@@ -63,9 +63,10 @@ def _terms(a, b, data_range):
 def _check(a, b, scales):
     if a.shape != b.shape or a.ndim != 4:
         raise UserError(f"two image batches [N,H,W,C] of one shape are compared, not {list(a.shape)}, {list(b.shape)}")
-    if min(a.shape[1:3]) < 2 ** (scales - 1):
-        raise UserError(f"{scales} scales need images of at least {2 ** (scales - 1)} pixels, not"
-                        f" {a.shape[1]}x{a.shape[2]}; give fewer weights")
+    least = 2 ** (scales - 1)
+    if min(a.shape[1:3]) < least:
+        raise UserError(f"{scales} scales need images of at least {least} pixels, not {a.shape[1]}x{a.shape[2]};"
+                        " leave ms_ssim out of the metrics (in Python: give fewer weights)")
 
 
 def ssim(a, b, data_range=1.0):

@@ -6,7 +6,7 @@ A file is a flat dictionary {published name: array}. `read` understands
                       and arrays and refuses everything else by name
   .npz                numpy, no pickled objects
   .safetensors        a JSON header and bytes
-  .h5 .hdf5           Keras; the one format that needs a package (`pip install h5py`)
+  .h5 .hdf5           Keras, which `features` takes for VGG; the one format that needs a package (`pip install h5py`)
 `convert` lays such a dictionary out as the variables of a Flax module and is strict: what is missing, left over or of
 another shape is named.
 """
@@ -134,8 +134,17 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise UserError("it is no archive of numpy's; write it with numpy.savez")
+    found = {}
     with np.load(path, allow_pickle=False) as z:
-        return {name: z[name] for name in z.files}
+        for name in z.files:
+            try:
+                found[name] = z[name]
+            except ValueError:  # numpy's own line advises to run what the file says
+                raise UserError(f"{name} holds Python objects, or is damaged, and is not read; save plain arrays"
+                                ) from None
+    return found
 
 
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "I64": "<i8", "I32": "<i4",

@@ -220,6 +220,8 @@ def test_misuse_is_one_line(tmp_path, monkeypatch):
                           (lambda: net(x[:, :16]), "32x32.*evaluation.resize"),
                           (lambda: net(x, layers=("layer4",)), "layer3|layer1"),
                           (lambda: features.random("lenet")(x), r"\[N,H,W,1\], got.*evaluation.network"),
+                          (lambda: features.LENET.convert({"dense/dense/kernel:0": np.eye(2)}),
+                           "read for vgg16 and vgg19 alone; give PyTorch's, https"),
                           (lambda: features.random("incepton"), "did you mean 'inception'"),
                           (lambda: features.random("lenet", resize="cleen"), "did you mean 'clean'"),
                           (lambda: features.load("resnet20", tmp_path / "lenet.npz"), "resnet20: .*superfluous conv"),

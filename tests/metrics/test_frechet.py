@@ -52,7 +52,8 @@ def test_bias_falls_with_the_number_of_images():
 
 def test_too_few_images_are_refused_in_one_line():
     few, many = Moments.of(RNG.normal(size=(63, 64))), Moments.of(RNG.normal(size=(64, 64)))
-    with pytest.raises(UserError, match="63 images are too few for a covariance of 64 features; use at least 64"):
+    with pytest.raises(UserError, match="63 images are too few for a covariance of 64 features; use at least 64, or set"
+                                        " config.task.evaluation.settings.allow_few=True"):
         frechet_distance(many, few)
     assert frechet_distance(many, few, allow_few=True) > 0
     assert frechet_distance(many, many) == pytest.approx(0, abs=1e-6)

@@ -190,6 +190,18 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path):
         assert name in str(e.value) and "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize("name, says", [("text.npz", "no archive of numpy's"), ("objects.npz", "a holds Python obj"),
+                                        ("array.npz", "no archive of numpy's")])
+def test_nobody_is_advised_to_run_a_pickle(tmp_path, name, says):
+    (tmp_path / "text.npz").write_text("conv.weight 1 2 3\n")
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    with open(tmp_path / "array.npz", "wb") as f:
+        np.save(f, np.arange(3))
+    with pytest.raises(UserError, match=says) as e:
+        weights.read(tmp_path / name)
+    assert "pickle" not in str(e.value)
+
+
 def test_safetensors_and_npz(tmp_path):
     arrays = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2.5], ml_dtypes.bfloat16)}
     header = {"a.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},

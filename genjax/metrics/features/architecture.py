@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from genjax.errors import UserError
 from genjax.metrics import weights
 from genjax.ops.resample import resize
 
@@ -67,8 +68,12 @@ class Architecture:
 
     def convert(self, arrays: Mapping[str, np.ndarray], ignore: str = "") -> dict:
         """Published arrays as variables; see `weights.convert`. `ignore` names arrays that may be there unused."""
-        if self.from_keras and not any(name.endswith(".weight") for name in arrays):
-            arrays = self.from_keras(arrays)
+        if arrays and not any(name.endswith(".weight") for name in arrays):
+            if self.from_keras:
+                arrays = self.from_keras(arrays)
+            elif all("/" in name for name in arrays):  # layer/kernel:0
+                raise UserError("these are Keras' arrays, which are read for vgg16 and vgg19 alone; give PyTorch's,"
+                                f" {self.published.url}")
         return weights.convert(arrays, self.template, self.rename, flattened=self.flattened, ignore=ignore)
 
     def random(self, seed: int) -> dict:
