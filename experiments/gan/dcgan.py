@@ -3,36 +3,54 @@
 Radford, Metz and Chintala 2016 (arXiv:1511.06434), figures 2, 4, 7 and 8. The paper's concepts are marked by hand;
 with digits they are found among 512 samples by a label (that of the nearest training pictures), the amount of ink and
 the lean of the stroke: heavy a - light a + light b should be a heavy b, and "turn" is the mean of four right-leaning
-digits less that of four left-leaning ones.
-"""
+digits less that of four left-leaning ones. Of a run of one's own nothing is judged.
 
-import functools
+    python launch.py reproduce gan/dcgan
+    python launch.py reproduce gan/dcgan:given=runs/faces         # of a finished run, whose pictures all have one size
+"""
 
 import jax
 import numpy as np
 
 from genjax.core.figure import FigureRun
+from genjax.core.snapshot import OpenedRun
+from genjax.errors import UserError
 from genjax.gan import latent
+from genjax.gan.task import Adversarial
 from genjax.viz.grid import Panel, image_grid, sheet
 
 POOL = 512  # samples among which concepts are looked for
 TURNS = (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)
 
 
-def run(fig: FigureRun) -> None:
-    """Trains one DCGAN and looks into its latent space."""
-    fig.plan(1)
-    result = fig.train("dcgan", fig.by_scale("gan/dcgan:small", "gan/dcgan:small", "gan/dcgan"),
-                       ["train.preview_every=0"])
-    task, data = result.experiment.task, result.experiment.data
-    decode = functools.partial(task.images, result.variables)
+def run(fig: FigureRun, given: str = "") -> None:
+    """Trains one DCGAN, or takes the run `given`, and looks into its latent space."""
+    if given:
+        opened = OpenedRun(given)
+        experiment, variables = opened.experiment, opened.variables
+        if not isinstance(experiment.task, Adversarial):
+            raise UserError(f"given={given}: a {type(experiment.task).__name__} draws nothing from one latent vector;"
+                            " give a run of gan/dcgan, gan/resnet or the like")
+    else:
+        fig.plan(1)
+        result = fig.train("dcgan", fig.by_scale("gan/dcgan:small", "gan/dcgan:small", "gan/dcgan"),
+                           ["train.preview_every=0"])
+        experiment, variables = result.experiment, result.variables
+    task, data = experiment.task, experiment.data
     low, high = task.value_range
 
+    def decode(z):
+        return task.images(variables, z, np.zeros(len(z), np.int32) if task.conditional else None)
+
     def shown(x):
-        return (np.asarray(x) - low) / (high - low)
+        return (np.clip(x, low, high) - low) / (high - low)
 
     z = latent.codes_of_seeds(range(fig.by_scale(32, POOL, POOL)), task.latent_dim, task.prior, task.prior_bound)
-    x = decode(z)
+    x = np.asarray(decode(z))
+    spec = data.element_spec.get("image")
+    if spec is None or spec.shape[1:] != x.shape[1:] or hasattr(data, "next_change"):
+        raise UserError(f"given={given}: its data are not pictures of one size, as its samples are; of a growing run,"
+                        " reproduce gan/latents:given=RUN")
     scale = max(1, 48 // x.shape[2])
     fig.picture("samples", image_grid(shown(x[:64]), 8, scale=scale), "Uncurated: seeds 0 to 63")
 
@@ -42,10 +60,12 @@ def run(fig: FigureRun) -> None:
     fig.picture("walk", image_grid(shown(walk), steps, scale=scale), "Each row walks from one latent to another")
 
     pictures, labels = _training(data, fig.by_scale(32, 4096, 4096))
-    _neighbours(fig, x, pictures, shown)
+    _neighbours(fig, x, pictures, shown, not given)
     kind = _labels(x, pictures, labels)
-    _arithmetic(fig, decode, z, x, kind, pictures, labels, shown, scale)
-    _turn(fig, decode, z, x, shown, scale)
+    _arithmetic(fig, decode, z, x, kind, pictures, labels, shown, scale, not given)
+    _turn(fig, decode, z, x, shown, scale, not given)
+    if task.conditional:
+        fig.note("The run has classes: all samples are of class 0.")
     if labels is None:
         fig.note("The data have no labels: concepts are chosen by ink alone.")
 
@@ -59,7 +79,7 @@ def _training(data, most: int):
     return np.concatenate([b["image"] for b in batches])[:n], labels
 
 
-def _neighbours(fig: FigureRun, x, pictures, shown) -> None:
+def _neighbours(fig: FigureRun, x, pictures, shown, judge: bool) -> None:
     near = latent.nearest(x[:10], [pictures], min(4, len(pictures)))
     rows = [[Panel(shown(x[i])), *(Panel(shown(p)) for p in near.images[i])] for i in range(10)]
     fig.picture("neighbours", sheet([[row[j] for row in rows] for j in range(len(rows[0]))], panel_height=64,
@@ -67,7 +87,8 @@ def _neighbours(fig: FigureRun, x, pictures, shown) -> None:
                 "Samples and their nearest training pictures (Euclidean distance of pixels)")
     real = latent.nearest(pictures[:64], [pictures], 2).distance[:, 1].mean()
     fig.row("sample to nearest training picture / training picture to its nearest", "ratio of mean distances",
-            float(near.distance[:, 0].mean() / real), 0.5, relation="at_least", source="0 would be a copy")
+            float(near.distance[:, 0].mean() / real), 0.5, relation="at_least", source="0 would be a copy",
+            judge=judge)
 
 
 def _labels(x, pictures, labels):
@@ -88,7 +109,8 @@ def _concepts(kind: np.ndarray, ink: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return by_a[-3:], by_a[:3], by_b[:3]
 
 
-def _arithmetic(fig: FigureRun, decode, z, x, kind, pictures, labels, shown, scale: int) -> None:
+def _arithmetic(fig: FigureRun, decode, z, x, kind, pictures, labels, shown, scale: int,
+                judge: bool) -> None:
     ink = shown(x).mean((1, 2, 3))
     heavy_a, light_a, light_b = _concepts(kind, ink)
     result = latent.combine((1, z[heavy_a]), (-1, z[light_a]), (1, z[light_b]))
@@ -105,7 +127,7 @@ def _arithmetic(fig: FigureRun, decode, z, x, kind, pictures, labels, shown, sca
         " +-0.25")
     base = float(shown(decode(z[light_b].mean(0, keepdims=True))).mean())
     fig.row("heavy a - light a + light b", "ink / ink of light b", float(shown(drawn[4]).mean()) / base, 1.05,
-            relation="at_least", source="figure 7: the concept carries over")
+            relation="at_least", source="figure 7: the concept carries over", judge=judge)
     fig.row("heavy a / light a", "ink", float(ink[heavy_a].mean() / ink[light_a].mean()), None)
     if labels is not None:
         same = _labels(drawn, pictures, labels) == kind[light_b[0]]
@@ -122,7 +144,7 @@ def lean(x: np.ndarray) -> np.ndarray:
     return -(ink * r * c).sum((1, 2)) / np.maximum((ink * r * r).sum((1, 2)), 1e-12)
 
 
-def _turn(fig: FigureRun, decode, z, x, shown, scale: int) -> None:
+def _turn(fig: FigureRun, decode, z, x, shown, scale: int, judge: bool) -> None:
     order = np.argsort(lean(shown(x)), kind="stable")
     vector = latent.turn(z[order[:4]], z[order[-4:]])
     rows = latent.along(z[:8], vector / 2, TURNS)
@@ -132,4 +154,4 @@ def _turn(fig: FigureRun, decode, z, x, shown, scale: int) -> None:
                 "Half the turn vector (four right-leaning less four left-leaning samples) times the number above")
     by_turn = lean(shown(drawn)).reshape(len(rows), -1).mean(0)
     fig.row("from -1 to +1 times half the turn vector", "change of the lean", float(by_turn[-2] - by_turn[1]), 0.05,
-            relation="at_least", source="figure 8: it turns")
+            relation="at_least", source="figure 8: it turns", judge=judge)

@@ -14,8 +14,10 @@ from experiments.dip._tables import Baseline, Run
 from experiments.dip._targets import TARGETS, FourTargets
 from genjax.core import config, figure, inspect
 from genjax.core import train as train_lib
+from genjax.core.checkpoint import save_snapshot
 from genjax.core.experiment import Programs
 from genjax.core.figure import FigureRun
+from genjax.core.run import RunFolder
 from genjax.data.images import load_image, save_image
 from genjax.data.restoration import RestorationSet
 from genjax.errors import UserError
@@ -284,6 +286,20 @@ def test_one_picture_figures_refuse_a_folder(name, tmp_path):
     save_image(tmp_path / "a.png", load_image("builtin:photos/astronaut")[:32, :32])
     with pytest.raises(UserError, match="is a folder; name a file in it"):
         figure.reproduce(name, "smoke", str(tmp_path / "out"), str(tmp_path), quiet=True)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_dcgan_draws_a_run_of_ones_own(tmp_path):
+    config_ = config.smoke(config.load("gan/dcgan:small,res=8,cond"))
+    experiment, own = config.build(config_), RunFolder(tmp_path / "own")
+    own.create(config_)
+    state = jax.jit(lambda: experiment.task.init(jax.random.key(0), experiment.data.element_spec))()
+    save_snapshot(own.snapshots / "step_00000000.npz", experiment.task.export(state), {"step": 0})
+    fig = figure.reproduce(f"gan/dcgan:given={tmp_path / 'own'}", "smoke", str(tmp_path / "out"), None, quiet=True)
+    assert {p.stem for p in (tmp_path / "out").glob("*.png")} == {"samples", "walk", "neighbours", "arithmetic", "turn"}
+    assert fig.passed and not (tmp_path / "out" / "runs").exists() and "of class 0" in " ".join(fig._notes)
+    with pytest.raises(UserError, match="nowhere"):
+        figure.reproduce("gan/dcgan:given=nowhere", "smoke", str(tmp_path / "out"), None, quiet=True)
 
 
 @pytest.mark.parametrize("net", architectures.NETS, ids=lambda n: n.name)
