@@ -147,7 +147,7 @@ def _too_small(net, height, width):
     fit = [n for n in sorted(least, key=least.get) if least[n] <= min(height, width)]
     keys = "--config.task.evaluation.lpips, --control.distance"
     fix = (f"take {' or '.join(fit)} ({keys})" if fit else f"no network of LPIPS looks at less than"
-           f" {min(least.values())}: leave it out, or compare larger pictures")
+           f" {min(least.values())}: leave it out (--control.distance=pixels), or compare larger pictures")
     return f"LPIPS {net} takes pictures of at least {least[net]}x{least[net]} pixels, got {height}x{width}; {fix}"
 
 
