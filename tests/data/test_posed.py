@@ -78,18 +78,84 @@ def test_a_folder_in_nerfs_format_equals_the_arrays(npz, tmp_path, arrays):
     assert (len(whole.train), len(whole.test)) == (6, 2)
 
 
+@pytest.mark.parametrize("h, w", [(10, 20), (20, 10)])
+def test_the_focal_length_of_pictures_whose_middle_square_is_taken(tmp_path, h, w):
+    """A pixel of the square looks where it looked in the whole picture."""
+    poses, meta = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)), {"camera_angle_x": 2 * np.arctan(w / 2 / 10)}
+    x = np.random.default_rng(0).integers(0, 256, (2, h, w, 3)).astype(np.uint8)
+    np.savez(tmp_path / "views.npz", images=x, poses=poses, focal=np.float32(10))
+    for i in range(2):
+        Image.fromarray(x[i]).save(tmp_path / f"{i}.png")
+    meta["frames"] = [{"file_path": f"{i}.png", "transform_matrix": p.tolist()} for i, p in enumerate(poses)]
+    (tmp_path / "transforms.json").write_text(json.dumps(meta))
+    whole = PosedImages(f"npz:{tmp_path}/views.npz", holdout=2).train
+    d = whole.rays(np.arange(h * w))[1].reshape(h, w, 3)[(h - 10) // 2:, (w - 10) // 2:][:10, :10]
+    for source in (f"npz:{tmp_path}/views.npz", f"folder:{tmp_path}"):
+        square = PosedImages(source, holdout=2, image_size=10).train
+        assert square.focal == pytest.approx(2.0), "10 pixels are two half sides of 10"
+        np.testing.assert_allclose(square.rays(np.arange(100))[1].reshape(10, 10, 3), d, atol=1e-6)
+
+
+def test_one_angle_is_not_for_pictures_of_different_ratios(tmp_path):
+    for i, size in enumerate(((8, 8), (12, 8))):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    frames = [{"file_path": f"{i}.png", "transform_matrix": np.eye(4).tolist()} for i in range(2)]
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": 1.0, "frames": frames}))
+    with pytest.raises(UserError, match="different ratios"):
+        PosedImages(f"folder:{tmp_path}", holdout=2, image_size=8)
+
+
+def test_the_first_batches_come_from_the_middle(tmp_path, arrays):
+    arrays["images"] = np.zeros((6, 8, 12, 3), np.uint8)
+    arrays["images"][:, 2:6, 3:9] = 255
+    np.savez(tmp_path / "views.npz", **arrays)
+    data = PosedImages(f"npz:{tmp_path}/views.npz", batch_size=200, holdout=3, middle_steps=2)
+    for i, middle in enumerate((True, True, False)):
+        x = data.batch(i)
+        assert (x["image"] == 1).all() == middle
+        np.testing.assert_array_equal(data.batch(i, 20, 30)["direction"], x["direction"][20:30])
+    x = data.batch(0)
+    assert len(np.unique(np.concatenate([x["origin"], x["direction"]], -1), axis=0)) > 70, "of 4 views' 24 pixels"
+
+
 @pytest.mark.parametrize("change, says", [
     ({"poses": np.zeros((6, 3, 3))}, "poses"), ({"images": np.zeros((6, 4, 5, 3))}, "float64"),
-    ({"focal": None}, "no 'focal'")])
+    ({"focal": None}, "no 'focal'"), ({"focal": np.ones(6)}, r"focal \[6\] is to be one number"),
+    ({"focal": np.float32(0)}, "above 0"), ({"images": np.zeros((0, 4, 5, 3), np.uint8),
+                                            "poses": np.zeros((0, 4, 4))}, r"uint8\[0, 4, 5, 3\]")])
 def test_refused_files(tmp_path, arrays, change, says):
     np.savez(tmp_path / "bad.npz", **{k: v for k, v in {**arrays, **change}.items() if v is not None})
     with pytest.raises(UserError, match=says):
         PosedImages(f"npz:{tmp_path / 'bad.npz'}", holdout=3)
 
 
-@pytest.mark.parametrize("source, holdout, says", [
-    ("npz:absent.npz", 3, "cannot read absent.npz"), ("folder:absent", 3, "no transforms.json"),
-    ("pictures", 3, "unknown source of posed pictures"), ("views", 9, "leaves none for evaluation")])
-def test_refused_sources(npz, source, holdout, says):
+def test_refused_kinds_of_files(tmp_path, arrays):
+    np.savez(tmp_path / "views.npz", **arrays)
+    whole = (tmp_path / "views.npz").read_bytes()
+    np.save(tmp_path / "x.npy", arrays["poses"])
+    for name, content in (("short", whole[:len(whole) // 2]), ("broken", whole[:150] + b"x" * 40 + whole[190:]),
+                          ("none", b""), ("text", b"PK\3\4 no zip"), ("x.npy", None)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name} (as npz|holds one array)"):
+            PosedImages(f"npz:{tmp_path / name}", holdout=3)
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"frames": []}, "0 frames"), ({"camera_angle_x": 0.0}, "an angle between"),
+    ({"frames": [{"file_path": "a", "transform_matrix": np.eye(3).tolist()}]}, r"matrices \[3, 3\]")])
+def test_refused_folders(tmp_path, change, says):
+    good = {"camera_angle_x": 1.0, "frames": [{"file_path": "a", "transform_matrix": np.eye(4).tolist()}]}
+    (tmp_path / "transforms.json").write_text(json.dumps({**good, **change}))
     with pytest.raises(UserError, match=says):
-        PosedImages(npz if source == "views" else source, holdout=holdout)
+        PosedImages(f"folder:{tmp_path}", holdout=3)
+
+
+@pytest.mark.parametrize("source, how, says", [
+    ("npz:absent.npz", {}, "cannot read absent.npz"), ("folder:absent", {}, "no transforms.json"),
+    ("pictures", {}, "unknown source of posed pictures"), ("views", {"holdout": 9}, "leaves none for evaluation"),
+    ("views", {"holdout": 1}, "leaves none for training"), ("views", {"seed": -1}, "data.seed=-1"),
+    ("builtin:scenes/one", {"scene": -1}, "data.scene=-1")])
+def test_refused_sources(npz, source, how, says):
+    with pytest.raises(UserError, match=says):
+        PosedImages(npz if source == "views" else source, **{"holdout": 3, **how})
