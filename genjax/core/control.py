@@ -17,6 +17,7 @@ import numpy as np
 from genjax.core import rng as rng_lib
 from genjax.core.coerce import coerce
 from genjax.core.snapshot import OpenedRun
+from genjax.core.task import TaskBase
 from genjax.errors import UserError, unknown
 from genjax.viz.grid import save_png
 from genjax.viz.video import save_film
@@ -53,13 +54,20 @@ def options(name: str, control: Control, given: Sequence[str]) -> dict[str, Any]
     return out
 
 
+def instead(opened: OpenedRun) -> str:
+    """What else shows pictures of a run, as the end of an error's line: "; ..." or nothing."""
+    task = type(opened.experiment.task)
+    if task.sample is not TaskBase.sample:
+        return f"; `sample {opened.folder.path}` draws its samples"
+    return f"; its pictures are in {opened.folder.outputs}" if task.results is not TaskBase.results else ""
+
+
 def _offered(opened: OpenedRun) -> Mapping[str, Control]:
     """The controls of a run's task."""
     task = opened.experiment.task
     found = task.controls()
     if not found:
-        raise UserError(f"{type(task).__name__} has no controls; `sample {opened.folder.path}` without --control draws"
-                        " its samples")
+        raise UserError(f"{type(task).__name__} has no controls{instead(opened)}")
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.core.control import instead
 from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError, unknown
 from genjax.viz.grid import png_bytes
@@ -83,7 +84,7 @@ def open_stage(run: str, snapshot: str | None = None) -> Stage:
     variables, task = opened.variables, opened.experiment.task
     stage = task.stage(variables)
     if stage is None:
-        raise UserError(f"{type(task).__name__} has nothing to play with; `sample {run}` draws its samples")
+        raise UserError(f"{type(task).__name__} has nothing to play with{instead(opened)}")
     return stage
 
 

@@ -9,7 +9,10 @@ from PIL import Image
 
 import launch
 from genjax.core import config as config_lib
+from genjax.core.play import open_stage
+from genjax.core.task import TaskBase
 from genjax.core.train import train
+from genjax.errors import UserError
 from genjax.viz import video
 from tests.core.toy import ToyTask
 
@@ -94,5 +97,20 @@ def test_mistakes_are_one_line(capsys, run, steered, argv, says):
     assert says in sample(capsys, run, *argv, code=2)
 
 
-def test_a_task_without_controls_says_so(capsys, run):
-    assert "ToyTask has no controls" in sample(capsys, run, "--control", "walk", code=2)
+def test_a_task_without_controls_says_so_and_what_there_is(capsys, run, monkeypatch):
+    """`sample` is named where the task draws samples alone."""
+    def says(first, what):
+        with pytest.raises(UserError) as e:
+            open_stage(str(run))
+        found = sample(capsys, run, "--control", "walk", code=2), str(e.value)
+        for line, begins in zip(found, ("ToyTask has no controls", "ToyTask has nothing to play with"), strict=True):
+            assert begins + first in line and what in line
+        return found
+
+    says("; `sample", "` draws its samples")
+    monkeypatch.setattr(ToyTask, "sample", TaskBase.sample)
+    for line in says("; its pictures are in", str(run / "outputs")):
+        assert "sample" not in line
+    monkeypatch.setattr(ToyTask, "results", TaskBase.results)
+    for line in says("", ""):
+        assert ";" not in line
