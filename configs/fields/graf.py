@@ -61,7 +61,7 @@ def get_config(arg: str = ""):
                    eval_every=0 if not a.features else 10_000 if a.data == "celebahq" else 5000,
                    keep_best="frechet" if a.features else ""),
         smoke=("data.batch_size=2", "data.center_crop=0", "task.preview_images=4", "task.generator.samples=3",
-               "task.generator.field.hidden=4",
-               "task.generator.field.layers=2", "task.generator.size=32", "data.image_size=32", "task.code=4",
+               "task.generator.field.hidden=4", "task.generator.field.layers=2", "task.generator.field.skips=()",
+               "task.generator.size=32", "data.image_size=32", "task.code=4",
                "task.discriminator.features=2"),
     )

@@ -84,8 +84,8 @@ class PosedImages:
             raise errors.UserError(f"batch_size={batch_size} and views={views} must be at least 1 and 2")
         for name, value in (("holdout", holdout), ("image_size", image_size), ("scene", scene),
                             ("middle_steps", middle_steps), ("seed", seed)):
-            if value < 0:
-                raise errors.UserError(f"config.data.{name}={value} must not be negative")
+            if not 0 <= value < 2**31:
+                raise errors.UserError(f"config.data.{name}={value} must lie between 0 and 2^31 - 1")
         if not 0 <= solid <= 1:
             raise errors.UserError(f"solid={solid} is a share of the rays, between 0 and 1")
         self.solid, self.middle_steps = solid, int(middle_steps)
@@ -233,8 +233,8 @@ def _transforms(file: Path, background: float, size: int) -> Views:
     found = [images.load_image(p, channels=3, background=background) for p in paths]
     wider = [_wider(*x.shape[:2], size) for x in found]
     if max(wider) > 1.01 * min(wider):
-        raise errors.UserError(f"{file} names pictures of different ratios of their sides, and one camera_angle_x for all:"
-                               " cut them alike")
+        raise errors.UserError(f"{file} names pictures of different ratios of their sides, and one camera_angle_x for"
+                               " all: cut them alike")
     found = [images.square(x, size) if size else x for x in found]
     if len({x.shape for x in found}) > 1:
         raise errors.UserError(f"{file} names pictures of different sizes; set config.data.image_size")

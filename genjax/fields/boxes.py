@@ -139,10 +139,18 @@ class BoxPrior:
           angle: [K].
           n: B.
           present: [K] bool, None for all.
+
+        Raises:
+          UserError: a share of scale that leaves no size.
         """
-        scale, centre, angle = (jnp.asarray(v, jnp.float32) for v in (scale, centre, angle))
-        scale = scale[:, :1] if self.one_scale else scale
-        boxes = Boxes(_between(self.scale_min, self.scale_max, scale),
+        centre, angle = (jnp.asarray(v, jnp.float32) for v in (centre, angle))
+        scale = np.asarray(scale, np.float32)  # known, whatever is traced around it
+        low, high = np.asarray(self.scale_min, np.float32), np.asarray(self.scale_max, np.float32)
+        size = low + (scale[:, :1] if self.one_scale else scale) * (high - low)
+        if not (size > 0).all():
+            raise UserError(f"a share of {scale.min()} of the scales from {self.scale_min} to {self.scale_max} leaves a"
+                            " box without a size; give a larger share")
+        boxes = Boxes(jnp.asarray(size),
                       _between(self.centre_min, self.centre_max, centre), self._angle(angle),
                       jnp.ones(angle.shape, bool) if present is None else jnp.asarray(present, bool))
         return jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape)), boxes)

@@ -241,7 +241,10 @@ def add_objects(task: Any, variables: dict, rng: jax.Array, *, n: int = 4, layou
     centres, scale, angle, each = ADDED[name]
     k = len(centres)
     scene = still(task, rng, n, temperature, k).replace(**_camera(task, n, 0.0))
-    # A share of -1 makes the smallest box smaller still by the width of its range.
+    # A share of -1 makes the smallest box smaller still by the width of its range, where that leaves anything of it.
+    low, high = (np.asarray(v) for v in (task.boxes.scale_min, task.boxes.scale_max))
+    if (low + scale * (high - low) <= 1e-3 * low).any():
+        scale = 0.0
     frames = [scene.replace(boxes=placed(task, n, k, centres, angle, scale, np.arange(k) < i))
               for i in range(each, k + 1, each)]
     return _pictures("add_objects", film(task, variables, frames), back=True, each=ADDED_FRAMES)

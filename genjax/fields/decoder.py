@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genjax.errors import UserError, at_least
-from genjax.fields.encoding import gaussian, gaussian_directions, octaves, unit
+from genjax.fields.encoding import Dtype, gaussian, gaussian_directions, octaves, unit
 from genjax.nn import init
 from genjax.nn.layers import Dense
 
@@ -37,7 +37,8 @@ class FeatureField(nn.Module):
       dtype: of the arithmetic; parameters, encodings and densities are float32.
 
     Raises:
-      UserError: a width, a number of layers or of octaves below 1, a `downscale` that is not above 0.
+      UserError: a width, a number of layers or of octaves below 1, a `downscale` that is not above 0, skips that no
+        layer has.
     """
 
     hidden: int = 128
@@ -49,12 +50,15 @@ class FeatureField(nn.Module):
     downscale: float = 2.0
     encoding: Encoding = "normal"
     view_directions: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         at_least(self, hidden=1, blocks=1, features=1, octaves=1, view_octaves=1)
         if not self.downscale > 0:
             raise UserError(f"downscale={self.downscale} must be above 0: points are divided by it")
+        if bad := [i for i in self.skips if not 0 < i < self.blocks - 1]:
+            raise UserError(f"skips={tuple(self.skips)}: {bad[0]} is not one of the layers 1 to {self.blocks - 2} that"
+                            f" blocks={self.blocks} has between the first and the last; set skips too")
         super().__post_init__()
 
     def setup(self):
@@ -64,8 +68,7 @@ class FeatureField(nn.Module):
         h = self.hidden
         self.fc_in, self.fc_z = dense(h), dense(h)
         self.layers = [dense(h) for _ in range(self.blocks - 1)]
-        skips = [i for i in self.skips if 0 < i < self.blocks - 1]
-        self.fc_z_skips, self.fc_p_skips = [dense(h) for _ in skips], [dense(h) for _ in skips]
+        self.fc_z_skips, self.fc_p_skips = ([dense(h) for _ in self.skips] for _ in range(2))
         self.sigma_out = dense(1)
         self.fc_z_view, self.feat_view = dense(h), dense(h)
         if self.view_directions:
@@ -90,7 +93,7 @@ class FeatureField(nn.Module):
         skip = 0
         for i, layer in enumerate(self.layers, 1):
             net = nn.relu(layer(net))
-            if i in self.skips and i < len(self.layers):
+            if i in self.skips:
                 net = net + (self.fc_p_skips[skip](x) + per_point(self.fc_z_skips[skip](z_s)))
                 skip += 1
         sigma = self.sigma_out(net)[..., 0].astype(jnp.float32)

@@ -6,12 +6,14 @@ by a matrix makes the output one row of numbers for every point, which compilers
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+Dtype = Literal["float32", "bfloat16", "float16"]  # of a network's arithmetic
 # Least-squares polynomials in r^2 on |r| <= pi/4: sin(r)/r and cos(r), to 1e-8.
 _U = np.linspace(0, (np.pi / 4) ** 2, 4001)
 _SIN, _COS = (np.polynomial.Chebyshev.fit(_U, y, 4).convert(kind=np.polynomial.Polynomial).coef.astype(np.float32)

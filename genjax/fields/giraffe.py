@@ -73,7 +73,7 @@ class Generator(nn.Module):
       decoder: the objects' field, shared by all.
       background: its field; None for none.
       renderer: from features to the image; None to return the features as they are.
-      size: S, of the image.
+      size: S, of the image; the renderer's too.
       volume_size: h.
       samples: S on a ray.
       near, far: depths between which they lie.
@@ -87,7 +87,8 @@ class Generator(nn.Module):
 
     Raises:
       UserError: fewer than 2 samples or a map of fewer than 2 x 2, a far plane in front of the near one, boxes that a
-        negative padding empties, or a `chunk` that does not divide the rays.
+        negative padding empties, fields of different numbers of features, a renderer of another size, or a `chunk` that
+        does not divide the rays.
     """
 
     decoder: FeatureField = FeatureField()
@@ -110,6 +111,12 @@ class Generator(nn.Module):
         at_least(self, volume_size=2, chunk=0, noise=0)
         if not self.padding > -1:
             raise UserError(f"padding={self.padding} must be above -1, where boxes have nothing inside")
+        if self.background is not None and self.background.features != self.decoder.features:
+            raise UserError(f"decoder.features={self.decoder.features} and background.features="
+                            f"{self.background.features} must be the same number: they are added")
+        if self.renderer is not None and self.renderer.size != self.size:
+            raise UserError(f"generator.size={self.size} and generator.renderer.size={self.renderer.size} must be the"
+                            " same number; the config's res sets both and the data's")
         super().__post_init__()
 
     @property

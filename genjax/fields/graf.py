@@ -171,6 +171,10 @@ class PatchDiscriminator(nn.Module):
     features: int = 64
     mirrored: bool = False
 
+    def __post_init__(self):
+        at_least(self, features=1)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, train: bool = True) -> jax.Array:
         if x.shape[1] not in (32, 64, 128) or x.shape[1] != x.shape[2]:
@@ -184,6 +188,8 @@ class PatchDiscriminator(nn.Module):
             return nn.SpectralNorm(layer, collection_name="spectral")
 
         first, size, width = True, x.shape[1], self.features * 64 // x.shape[1]
+        if not width:
+            raise UserError(f"the discriminator of patches of {size} needs features of at least 2, got {self.features}")
         while size > 4:
             x = normed(Conv(width, kernel=4, stride=2, use_bias=False))(x, update_stats=train)
             if not first or x.shape[1] == 16:  # a larger patch's first layer has no normalisation
@@ -221,6 +227,15 @@ class Graf(AdversarialTask):
             raise UserError(f"near={g.near} at radius {g.radius} would lie behind a camera at {low}; use a larger near")
         if self.generator.patch != self.patches.size:
             raise UserError(f"task.generator.patch={self.generator.patch} is not task.patches.size={self.patches.size}")
+
+    def check_data(self, data):
+        """Real pictures must have the side of whole generated ones: patches are shares of it."""
+        super().check_data(data)
+        size = data.element_spec["image"].shape[1:3]
+        if size != (self.generator.size,) * 2:
+            raise UserError(f"the data's pictures are {size[0]} x {size[1]}, the generator's {self.generator.size} x"
+                            f" {self.generator.size}; set config.data.image_size={self.generator.size}, or the config's"
+                            " res for both")
 
     def draw(self, keys, step=None):
         """One `Shot` for each of keys."""

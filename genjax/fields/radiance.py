@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.fields.encoding import octaves, unit
+from genjax.errors import UserError, at_least
+from genjax.fields.encoding import Dtype, octaves, unit
 from genjax.nn import init
 from genjax.nn.layers import rows_times
 
@@ -60,6 +61,9 @@ class RadianceField(nn.Module):
       dtype: of the arithmetic; encodings, densities and colours are float32.
       start: initial weights: "torch", PyTorch's (GRAF), or "glorot", with biases 0 (the NeRF authors' Keras): three
         times the variance, which a few minutes of training are long enough to feel.
+
+    Raises:
+      UserError: a width below 2, no layers, a negative number of octaves, skips that no layer has.
     """
 
     hidden: int = 256
@@ -68,8 +72,15 @@ class RadianceField(nn.Module):
     octaves: int = 10
     view_octaves: int = 4
     view_directions: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     start: Start = "torch"
+
+    def __post_init__(self):
+        at_least(self, hidden=2, layers=1, octaves=0, view_octaves=0)
+        if bad := [i for i in self.skips if not 0 <= i < self.layers]:
+            raise UserError(f"skips={tuple(self.skips)}: {bad[0]} is not one of the layers 0 to {self.layers - 1} that"
+                            f" layers={self.layers} has; set skips too")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, p: jax.Array, d: jax.Array, z_s: jax.Array | None = None,

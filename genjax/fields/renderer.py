@@ -9,7 +9,8 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from genjax.errors import UserError
+from genjax.errors import UserError, at_least
+from genjax.fields.encoding import Dtype
 from genjax.nn.layers import Conv, Dense, InstanceNorm, activation
 from genjax.ops.pad import pad2d
 from genjax.ops.resample import upsample2x
@@ -41,6 +42,9 @@ class NeuralRenderer(nn.Module):
       norm: instance normalisation after each convolution (not used by the paper).
       sigmoid: at the end; without, images are unbounded.
       dtype: of the arithmetic.
+
+    Raises:
+      UserError: a width below 1, a size that is not the map's times a power of two.
     """
 
     size: int = 64
@@ -52,7 +56,11 @@ class NeuralRenderer(nn.Module):
     upsample_rgb: Upsampling = "bilinear"
     norm: bool = False
     sigmoid: bool = True
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        at_least(self, features=1, least=1, channels=1)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -94,7 +102,7 @@ class Discriminator(nn.Module):
     """
 
     features: int = 512
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, train: bool = True) -> jax.Array:

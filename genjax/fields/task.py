@@ -91,6 +91,9 @@ class Giraffe(AdversarialTask):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, code=1, background_code=1)
+        low, high = self.background_rotation
+        if not low <= high:
+            raise UserError(f"background_rotation goes from {low} to {high}: the first must not be the larger")
         self._nothing_swallows_the_camera()
         span = self.boxes.span(self.generator.padding)
         object.__setattr__(self, "generator", self.generator.clone(span=span))

@@ -11,12 +11,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.errors import UserError
+from genjax.errors import UserError, at_least, unknown
 from genjax.nn.layers import Conv, Dense, activation
 from genjax.nn.sharding import BATCH, constrain
 from genjax.ops.resample import upsample2x
 
+DTYPES = ("float32", "bfloat16", "float16")
 act = activation("leaky_relu")
+
+
+def _check(net):
+    """Refuses a network's widths below 1, and arithmetic that it is not made for."""
+    at_least(net, filters=1, most=1)
+    if net.dtype not in (None, *DTYPES):
+        raise unknown("dtype", net.dtype, DTYPES)
 
 
 def _halvings(size: int) -> int:
@@ -68,6 +76,10 @@ class Generator(nn.Module):
     most: int = 512
     dtype: str | None = None
 
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array | None = None, train: bool = True) -> jax.Array:
         widths = [min(self.filters << i, self.most) for i in range(_halvings(self.size), -1, -1)]
@@ -89,6 +101,10 @@ class Discriminator(nn.Module):
     filters: int = 16
     most: int = 512
     dtype: str | None = None
+
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array | None = None, train: bool = True) -> jax.Array:

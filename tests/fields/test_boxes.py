@@ -57,6 +57,15 @@ def test_existence():
     np.testing.assert_allclose(present.mean(0), present.mean(), atol=0.04)
 
 
+def test_a_box_is_not_placed_without_a_size():
+    """Half of it is the share -1 of a range that ends at twice its beginning."""
+    prior = BoxPrior(scale_min=(0.15,) * 3, scale_max=(0.3,) * 3)
+    assert (np.asarray(prior.place([[-0.9] * 3], [[0.5] * 3], [0.5]).scale) > 0).all()
+    for share in (-1.0, -1.5, np.nan):
+        with pytest.raises(UserError, match="leaves a box without a size"):
+            prior.place([[share] * 3], [[0.5] * 3], [0.5])
+
+
 @pytest.mark.parametrize("bad, says", [
     ({"boxes": 0}, "at least 1"),
     ({"boxes": 9, "padding": 0.1, "scale_min": (0.5,) * 3, "scale_max": (0.5,) * 3}, "9 boxes .* do not fit"),

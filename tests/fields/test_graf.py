@@ -12,6 +12,7 @@ from genjax.fields.graf import Generator, Graf, PatchDiscriminator, PatchPrior, 
 from genjax.fields.radiance import RadianceField
 from genjax.fields.task import CameraPrior
 from genjax.ops.camera import image_plane, look_at
+from tests.fields.tables import differences
 
 
 def make(**kw):
@@ -136,9 +137,60 @@ def test_a_near_plane_behind_the_nearest_camera():
         make(generator=Generator(near=1.0, radius=10.0), camera=CameraPrior(radius=(8.0, 10.0)))
 
 
+@pytest.mark.parametrize("override, says", [
+    ("generator.field.hidden=0", "hidden must be at least 2"), ("generator.field.layers=2", "layers 0 to 1"),
+    ("discriminator.features=0", "features must be at least 1"),
+])
+def test_refused_configs(override, says):
+    with pytest.raises(UserError, match=says):
+        config_lib.build(config_lib.load("fields/graf", [f"task.{override}"]))
+
+
+def test_pictures_of_another_size_than_the_generators():
+    for override in ("task.generator.size=64", "data.image_size=64"):
+        found = config_lib.build(config_lib.load("fields/graf", [override]))
+        with pytest.raises(UserError, match="pictures are (128 x 128|64 x 64), the generator's (64 x 64|128 x 128)"):
+            found.task.check_data(found.data)
+    found = config_lib.build(config_lib.load("fields/graf:res=64"))
+    found.task.check_data(found.data)
+    with pytest.raises(UserError, match="features of at least 2"):
+        PatchDiscriminator(features=1).init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)))
+
+
 @pytest.mark.parametrize("bad, says", [({"patches": PatchPrior(size=64)}, "patch=32 is not"), ({"code": 0}, "code")])
 def test_refusals(bad, says):
     with pytest.raises(UserError, match=says):
         make(**bad)
     with pytest.raises(UserError, match="shares of the image"):
         PatchPrior(least=2.0)
+
+
+ALL, SIDE = (0.0, 0.45642213), (0.32898993, 0.45642213)  # 0 and 70 to 85 degrees from above
+POSES = {  # radius, field of view, u, v, side of pictures
+    "carla": ((10, 10), 30, (0, 1), ALL, 128), "celeba": ((9.5, 10.5), 10, (0, 0.25), SIDE, 64),
+    "celebahq": ((9.5, 10.5), 10, (0, 0.25), SIDE, 256), "cats": ((10, 10), 10, (0, 0.19444), SIDE, 64),
+    "cub": ((9, 11), 30, (0, 1), (0.25, 0.5436), 64)}
+ALWAYS = {
+    **{f"task.{k}": v for k, v in {
+        "generator.near": 7.5, "generator.far": 12.5, "generator.samples": 64, "generator.patch": 32,
+        "generator.field.hidden": 256, "generator.field.layers": 8, "generator.field.skips": (4,),
+        "generator.field.octaves": 10, "generator.field.view_octaves": 4, "generator.field.start": "torch",
+        "discriminator.features": 64, "patches.size": 32, "patches.largest": 1.0, "code": 128, "noise_steps": 5000,
+        "r1_gamma": 10.0, "r1_convention": "whole", "ema_decay": 0.999, "loss": "non_saturating", "d_steps": 1,
+        "g_steps": 1, "reg_every": 1, "value_range": (-1.0, 1.0), "evaluation.n": 1000}.items()},
+    "data.batch_size": 8, "data.value_range": (-1.0, 1.0), "train.keep_best": "frechet",
+    **{f"{name}_optimizer.{k}": v for name, rate in (("g", 5e-4), ("d", 1e-4)) for k, v in {
+        "target": "genjax.core.optim.rmsprop", "learning_rate": rate, "decay": 0.99, "momentum": 0.0,
+        "halve_at": (50_000, 100_000, 200_000)}.items()}}
+
+
+@pytest.mark.parametrize("data", POSES)
+def test_the_configs_numbers_are_the_authors(data):
+    radius, fov, u, v, size = POSES[data]
+    fine = data == "celebahq"
+    want = {"task.camera.radius": radius, "task.camera.fov": fov, "task.camera.u": u, "task.camera.v": v,
+            "task.generator.radius": radius[1], "task.generator.size": size, "data.image_size": size,
+            "task.generator.white": data in ("carla", "cub"), "task.generator.field.view_directions": data != "cub",
+            "task.patches.least": 0.125 if fine else 0.25, "task.patches.anneal": 0.0019 if fine else 0.0025,
+            "train.eval_every": 10_000 if fine else 5000}
+    assert differences(config_lib.load(f"fields/graf:data={data},features=lenet"), {**ALWAYS, **want}) == {}

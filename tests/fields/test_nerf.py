@@ -7,11 +7,13 @@ import optax
 import pytest
 from flax import linen as nn
 
+from genjax.core import config as config_lib
 from genjax.data.posed import PosedImages
 from genjax.errors import UserError
 from genjax.fields.nerf import Nerf
 from genjax.fields.radiance import Beside, RadianceField
 from genjax.nn.layers import Dense
+from tests.fields.tables import differences
 
 
 class Slab(nn.Module):
@@ -101,3 +103,32 @@ def test_it_fits_a_ball_and_shows_it_from_where_it_was_not_seen(ball):
 def test_refusals(bad, says):
     with pytest.raises(UserError, match=says):
         Nerf(optimizer=optax.sgd(0.1), **bad)
+
+
+@pytest.mark.parametrize("override, says", [
+    ("coarse.hidden=0", "hidden must be at least 2"), ("fine.hidden=1", "hidden must be at least 2"),
+    ("coarse.layers=0", "layers must be at least 1"), ("coarse.skips=99", "99 is not one of the layers 0 to 7"),
+    ("coarse.octaves=-1", "octaves must be at least 0"), ("fine.dtype=float8", "did you mean 'float32'"),
+])
+def test_refused_configs(override, says):
+    with pytest.raises(UserError, match=says):
+        config_lib.build(config_lib.load("fields/nerf", [f"task.{override}"]))
+
+
+def test_the_config_is_the_authors():
+    """Section 5.3 and appendix A of the paper, settings of the authors' code for the synthetic scenes."""
+    want = {**{f"task.{net}.{k}": v for net in ("coarse", "fine") for k, v in {
+                "hidden": 256, "layers": 8, "skips": (4,), "octaves": 10, "view_octaves": 4, "view_directions": True,
+                "start": "glorot"}.items()},
+            **{f"task.{k}": v for k, v in {
+                "near": 2.0, "far": 6.0, "samples": 64, "importance": 128, "union": True, "density": "relu",
+                "noise": 0.0, "background": 1.0}.items()},
+            **{f"data.{k}": v for k, v in {
+                "batch_size": 1024, "solid": 0.0, "background": 1.0, "middle_steps": 500, "image_size": 0}.items()},
+            **{f"optimizer.{k}": v for k, v in {
+                "target": "genjax.core.optim.adam", "learning_rate": 5e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-7,
+                "schedule": "exponential", "decay_steps": 500_000, "end_factor": 0.1, "weight_decay": 0.0}.items()},
+            "train.steps": 500_000}
+    assert differences(config_lib.load("fields/nerf"), want) == {}
+    tiny = config_lib.load("fields/nerf:tiny")
+    assert (tiny.task.coarse.start, tiny.data.middle_steps, tiny.train.steps) == ("glorot", 0, 4500)

@@ -17,8 +17,8 @@ TURNS = {"compcars": (0.0, 1.0), "celeba": (0.40278, 0.59722), "two": (0.0, 1.0)
 @pytest.fixture
 def walk(monkeypatch):
     """(data, control, options) -> (task, the scenes it draws, frames of its film), without drawing them."""
-    def run(data, name, **options):
-        task = config_lib.build(config_lib.load(f"fields/giraffe:data={data}")).task
+    def run(data, name, overrides=(), **options):
+        task = config_lib.build(config_lib.load(f"fields/giraffe:data={data}", overrides)).task
         seen = []
         monkeypatch.setattr(controls, "film", lambda task, variables, frames: seen.extend(frames) or np.zeros(
             (len(frames), N, 2, 2, 3)))
@@ -157,3 +157,11 @@ def test_objects_are_added(walk, data, places, scale, angle):
     np.testing.assert_allclose(s["eye"][:, 2], 2.732 * (1 - 2 * task.camera.v[0]), atol=1e-5)
     assert abs(s["shape"].std() - 0.65) < 0.05 and abs(s["appearance"].std() - 0.65) < 0.05
     assert s["shape"].shape[1] == 6 and length == 2 * 6 * (128 // 6)
+
+
+@pytest.mark.parametrize("low, high, scale", [(0.15, 0.3, 0.15), (0.1, 0.3, 0.1), (0.2, 0.3, 0.1)])
+def test_objects_that_are_added_have_a_size(walk, low, high, scale):
+    """The authors' share of -1 would leave nothing of boxes whose largest are twice the smallest."""
+    overrides = [f"task.boxes.{k}={v},{v},{v}" for k, v in (("scale_min", low), ("scale_max", high))]
+    _, frames, _ = walk("compcars", "add_objects", [*overrides, "task.camera.fov=20"])
+    np.testing.assert_allclose(parts(frames[0])["scale"], scale, rtol=1e-5)

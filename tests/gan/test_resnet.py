@@ -9,6 +9,7 @@ from jax import lax
 from genjax.core import config as config_lib
 from genjax.errors import UserError
 from genjax.gan import resnet
+from tests.fields.tables import differences
 
 COUNTS = {32: (687_539, 163_377), 64: (1_689_267, 640_945), 256: (9_362_611, 7_265_969)}  # of the authors' modules
 
@@ -53,3 +54,23 @@ def test_refusals():
     for bad in (4, 48):
         with pytest.raises(UserError, match="power of two, at least 8"):
             resnet.Discriminator().init(jax.random.key(0), jnp.zeros((1, bad, bad, 3)))
+    for bad, says in (("filters=0", "filters must be"), ("most=0", "most must be"), ("dtype=float8", "'float32'")):
+        for name in ("generator", "discriminator"):
+            with pytest.raises(UserError, match=says):
+                config_lib.build(config_lib.load("gan/resnet", [f"task.{name}.{bad}"]))
+
+
+def test_the_config_is_that_of_giraffes_authors():
+    want = {**{f"task.{net}.{k}": v for net in ("generator", "discriminator") for k, v in {
+                "filters": 16, "most": 512}.items()},
+            **{f"task.{k}": v for k, v in {
+                "latent_dim": 256, "prior": "normal", "r1_gamma": 10.0, "r1_convention": "whole", "ema_decay": 0.999,
+                "loss": "non_saturating", "d_steps": 1, "g_steps": 1, "reg_every": 1, "value_range": (-1.0, 1.0),
+                "evaluation.n": 20_000, "g_optimizer": "@optimizer", "d_optimizer": "@optimizer"}.items()},
+            "data.batch_size": 64, "data.flip": True, "data.value_range": (-1.0, 1.0), "train.eval_every": 10_000,
+            "train.keep_best": "frechet", **{f"optimizer.{k}": v for k, v in {
+                "target": "genjax.core.optim.rmsprop", "learning_rate": 1e-4, "decay": 0.99, "momentum": 0.0,
+                "schedule": "constant", "halve_at": ()}.items()}}
+    for size in (64, 256):
+        found = config_lib.load(f"gan/resnet:res={size},features=lenet")
+        assert differences(found, {**want, "task.generator.size": size, "data.image_size": size}) == {}
