@@ -29,7 +29,7 @@ from genjax.errors import UserError, unknown
 from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
 from genjax.viz.grid import Panel, save_png
-from genjax.viz.report import Report
+from genjax.viz.report import Report, number
 
 log = logging.getLogger("genjax")
 
@@ -231,10 +231,11 @@ def text(fig: FigureRun) -> str:
         for r in fig.rows:
             expected, verdict = "", {True: "pass", False: "FAIL", None: ""}[r["pass"]]
             if r["expected"] is not None:
-                text = {"within": f"{r['expected']:.2f} +-{r['tolerance']:g}",
-                        "at_least": f"at least {r['expected'] - r['tolerance']:.2f}",
-                        "at_most": f"at most {r['expected'] + r['tolerance']:.2f}"}[r["relation"]]
+                text = {"within": f"{number(r['expected'])} +-{r['tolerance']:g}",
+                        "at_least": f"at least {number(r['expected'] - r['tolerance'])}",
+                        "at_most": f"at most {number(r['expected'] + r['tolerance'])}"}[r["relation"]]
                 expected, verdict = f"expected {text}", verdict or "not judged"
-            lines.append(f"{r['case'] + ' ' + r['metric']:{wide}}  got {r['got']:.2f}  {expected}  {verdict}".rstrip())
+            name = f"{r['case']} {r['metric']}"
+            lines.append(f"{name:{wide}}  got {number(r['got'])}  {expected}  {verdict}".rstrip())
     lines.append(f"report: {fig.report.resolve()}")
     return "\n".join(lines)

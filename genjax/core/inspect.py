@@ -61,8 +61,8 @@ def diff_text(a: str, b: str) -> str:
 
 def run_folders(names: list[str]) -> list[str]:
     """The run folders meant by names on a command line: a folder of runs stands for all below it, and of several names
-    those that are no folders (the logs beside the runs, in `runs/*`) are passed over."""
-    folders = [n for n in names if Path(n).is_dir()] if len(names) > 1 else names
+    those that are files (the logs beside the runs, in `runs/*`) are passed over."""
+    folders = [n for n in names if not Path(n).is_file()] if len(names) > 1 else names
     found = []
     for name in folders or names:
         path = Path(name)

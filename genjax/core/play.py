@@ -127,6 +127,7 @@ def serve(run: str, snapshot: str | None, host: str, port: int, tell: Callable[[
         raise UserError(f"--port {port}: a port lies between 0 and 65535")
     stage = open_stage(run, snapshot)
     server = serving(application(stage, run))
+    tell("compiling; the page's address comes next")
     stage.draw(stage.values({}))  # compiled before anybody waits for it
     sock = listening(host, port)
     tell(f"http://{host}:{sock.getsockname()[1]}/ (Ctrl-C ends it)")

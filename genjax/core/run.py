@@ -23,7 +23,7 @@ from typing import IO, Any
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
-from genjax.errors import UserError
+from genjax.errors import UserError, nearest
 from genjax.viz.atomic import write_file
 
 LOCK = ".lock"
@@ -108,7 +108,12 @@ class RunFolder:
     def config(self) -> ConfigDict:
         """The resolved config of the run, finalized and locked."""
         if not self.config_file.is_file():
-            raise UserError(f"{self.path} is not a run folder: it has no config.json")
+            if self.path.exists():
+                raise UserError(f"{self.path} is not a run folder: it has no config.json")
+            beside = [p.name for p in self.path.parent.glob("*") if p.is_dir()]
+            near = nearest(self.path.name, beside)
+            raise UserError(f"no folder {self.path}" + (f"; did you mean {self.path.parent / near}?" if near else
+                                                        "; name the folder of a run, e.g. runs/dip/denoise-small"))
         return config_lib.read_json(self.config_file)
 
     def mark(self, name: str, **info: Any) -> None:

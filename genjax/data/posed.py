@@ -194,7 +194,8 @@ def _npz(path: str, background: float, size: int) -> Views:
     except errors.UserError:
         raise
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise errors.UserError(f"cannot read {path} as npz: {e}; write it again with np.savez") from e
+        reason = getattr(e, "strerror", None) or e
+        raise errors.UserError(f"cannot read {path} as npz: {reason}; give a file that np.savez wrote") from e
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (3, 4) or not x.size or poses.shape != (len(x), 4, 4):
         raise errors.UserError(f"{path}: images {x.dtype}{list(x.shape)}, poses {list(poses.shape)}; wanted are uint8"
                                " [V,H,W,3 or 4] and [V,4,4]")

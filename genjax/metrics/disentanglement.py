@@ -108,16 +108,19 @@ def moved(a: np.ndarray, b: np.ndarray, m_a: np.ndarray, m_b: np.ndarray, expect
     Returns:
       motion_slope: of the found against the expected motion, through 0; 1 is right. motion_correlation: between them.
       motion_error: median distance between them, pixels. motion_found: share of pairs in which it is small, see
-      `NEARLY`. move_colour: change of the object's mean colour. move_outside, move_inside: mean difference of the
-      pictures away from and in both regions.
+      `NEARLY`, of those that ask for more than a pixel: standing still would pass for less. move_colour: change of the
+      object's mean colour. move_outside, move_inside: mean difference of the pictures away from and in both regions.
+      Where few objects are seen (`objects_seen` of a measurement) all of this says little.
     """
     found = motion(a, b, m_a)
     off, length = np.linalg.norm(found - expected, axis=-1), np.linalg.norm(expected, axis=-1)
+    far = length > 1
+    near = far & (off <= np.maximum(1, NEARLY * length))
     both = np.maximum(around(m_a, margin), around(m_b, margin))
     agree, squares = (found * expected).sum(), np.square(expected).sum()
     return {"motion_slope": agree / max(squares, 1e-12),
             "motion_correlation": agree / max(math.sqrt(squares * np.square(found).sum()), 1e-12),
-            "motion_error": float(np.median(off)), "motion_found": (off <= np.maximum(1, NEARLY * length)).mean(),
+            "motion_error": float(np.median(off)), "motion_found": near.sum() / max(far.sum(), 1),
             "move_colour": colour_change(a, b, m_a, m_b).mean(), "move_outside": change(a, b, ~both).mean(),
             "move_inside": change(a, b, (m_a > SEEN) | (m_b > SEEN)).mean()}
 

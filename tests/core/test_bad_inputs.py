@@ -285,8 +285,11 @@ def test_no_readable_checkpoint(capsys, run, tmp_path):
 @pytest.mark.parametrize("verb", ["status", "report", "eval", "sample"])
 def test_not_a_run_folder(capsys, tmp_path, verb):
     (tmp_path / "file").write_text("x")
-    for path in ("{dir}/none", "{dir}", "{dir}/file"):
+    for path in ("{dir}", "{dir}/file"):
         assert "is not a run folder: it has no config.json" in refused(capsys, tmp_path, verb, path)
+    (tmp_path / "dcgan-small").mkdir()
+    assert f"no folder {tmp_path}/dcgan-smal; did you mean" in refused(capsys, tmp_path, verb, "{dir}/dcgan-smal")
+    assert "name the folder of a run" in refused(capsys, tmp_path, verb, "{dir}/none/none")
 
 
 @pytest.mark.parametrize("content", [

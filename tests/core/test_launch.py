@@ -346,6 +346,7 @@ def test_a_folder_of_runs_stands_for_the_runs_in_it(tmp_path):
     assert inspect_lib.run_folders([str(tmp_path)]) == [a, b]
     assert inspect_lib.run_folders([a, log, str(tmp_path / "deep")]) == [a, b], "runs/* names logs too"
     assert [inspect_lib.run_folders([n]) for n in (log, "none")] == [[log], ["none"]], "left to the error"
+    assert inspect_lib.run_folders([a, "none"]) == [a, "none"], "a misspelt one is not passed over"
 
 
 @pytest.mark.parametrize("settings,offered,traced,again", [

@@ -55,6 +55,9 @@ def test_a_move_that_obeys_and_moves_that_do_not():
     assert good["move_outside"] == 0 and good["move_colour"] < 1e-9 < 0.1 < good["move_inside"]
     still = measures.moved(a, a, m, m_b, WAY, 2)
     assert abs(still["motion_slope"]) < 0.01 and still["motion_found"] == 0 and still["motion_error"] > 3
+    short = WAY / np.linalg.norm(WAY, axis=-1, keepdims=True)
+    mixed = np.where(np.arange(N)[:, None] % 2 == 0, short * 0.9, short * 1.1)
+    assert measures.moved(a, a, m, m_b, mixed, 2)["motion_found"] == 0, "standing still is no motion of .9 pixels"
     upright, m_upright = square(Y + WAY[:, 1], X)  # half of the motion: up and down alone
     assert measures.moved(a, upright, m, m_upright, WAY, 2)["motion_slope"] == pytest.approx(
         np.square(WAY[:, 1]).sum() / np.square(WAY).sum(), abs=0.05)
