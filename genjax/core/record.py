@@ -162,7 +162,7 @@ def _known(folder: RunFolder) -> dict[str, dict[str, Any]]:
 
 def measured(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """How those metrics that know it were measured, see `genjax.metrics.recipe.rows`."""
-    return recipe.rows({k: v for k, v in found.items() if isinstance(v, recipe.Value)})
+    return recipe.rows({k: found[k] for k in ids(found)})
 
 
 def recipes(folder: RunFolder, metrics: dict[str, float]) -> dict[str, recipe.Value]:

@@ -17,14 +17,14 @@ from genjax.core import rng as rng_lib
 from genjax.core.checkpoint import flat, layout, load_snapshot
 from genjax.core.experiment import Experiment
 from genjax.core.record import measured, save_previews
-from genjax.core.run import RunFolder, environment
+from genjax.core.run import MEASURED, RunFolder, environment
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz import jsonl
 from genjax.viz.grid import image_grid, save_png
 
 EVALUATIONS = "metric-eval.jsonl"
-_EVALUATION = "task.evaluation."
+_EVALUATION = f"{MEASURED}."
 
 
 class OpenedRun:
