@@ -1,4 +1,4 @@
-"""The README stays true: its launch.py commands run (in their smoke form), every file and verb it names exists."""
+"""The README and docs/ stay true: their launch.py commands run in smoke form, and the files they name exist."""
 
 import re
 import shlex
@@ -12,9 +12,10 @@ from genjax.viz.grid import save_png
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+PAGES = [README, *(p.read_text() for p in sorted(ROOT.glob("docs/*.md")))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.S)]
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-FIGURES = re.findall(r"python launch\.py reproduce (\S+)", README)
+FIGURES = [name for page in PAGES for name in re.findall(r"python launch\.py reproduce (\S+)", page)]
 FOUND = [m[1].strip() for line in LINES for m in re.finditer(r"python launch\.py ([^&]*)", line)]
 TRAIN = [c for c in FOUND if c.startswith("train")]  # in the order a reader runs them
 COMMANDS = sorted({c for c in FOUND if not c.startswith(("reproduce", "train"))})
@@ -80,7 +81,7 @@ def test_every_config_and_figure_is_in_the_table():
 
 
 def test_named_files_exist():
-    for name in re.findall(r"`([\w./]+\.(?:py|txt|toml))`", README):
+    for name in re.findall(r"`([\w./]+\.(?:py|txt|toml))`", "\n".join(PAGES)):
         assert (ROOT / name).exists(), name
 
 

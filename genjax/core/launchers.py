@@ -96,7 +96,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_JOINING = ("--coordinator", "--num-processes", "--process-id")  # of `train`, see launch.py
+_JOINING = ("--coordinator", "--num-processes", "--process-id")  # of `train`, see genjax/verbs/train.py
 # Flags of one place only: (flag, metavar, type, help).
 _SLURM = (
     ("--partition", "NAME", str, "partition (default: the cluster's)"),

@@ -16,6 +16,7 @@ from genjax.core import backend
 from genjax.core import config as config_lib
 from genjax.core import inspect as inspect_lib
 from genjax.core import train as train_lib
+from genjax.verbs import arguments, command_line
 from genjax.viz import jsonl
 from tests.core.toy import ToyTask
 
@@ -88,7 +89,7 @@ def test_smoke_from_another_folder_without_tensorflow(tmp_path, root):
 
 def test_default_workdirs():
     def workdir(*argv):
-        return launch._workdir(*launch.parse(["train", *argv]))
+        return arguments.default_workdir(*launch.parse(["train", *argv]))
 
     plain = workdir("--config", "configs/dip/denoise.py:small")
     assert plain == workdir("--config", "dip/denoise:small", "--config.train.steps=9") == "runs/dip/denoise-small"
@@ -146,7 +147,7 @@ def test_help_lists_the_verbs(capsys):
         launch.main(["--help"])
     out = capsys.readouterr().out
     assert e.value.code == 0 and all(f"\n    {v}" in out for v in VERBS) and "exit code 75" in out
-    parser = launch.make_parser()
+    parser = command_line.make_parser()
     assert set(parser._subparsers._group_actions[0].choices) == set(VERBS)
 
 

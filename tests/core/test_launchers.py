@@ -16,6 +16,7 @@ from genjax.core import launcher_slurm, launchers
 from genjax.core.launchers import Job, Options
 from genjax.core.train import Preempted
 from genjax.errors import UserError
+from genjax.verbs import arguments
 from genjax.viz import jsonl
 
 TOY = ("train", "--config", "tests/core/toy_config.py:steps=30,save=10", "--config.data.pause=0.03", "--quiet")
@@ -159,7 +160,7 @@ def test_runs_hear_once_of_an_ended_launcher(stub, tmp_path, how):
             "from genjax.core import launchers as l; l.python = lambda job: [sys.executable, sys.argv[2], *job.args];"
             "l.launch([l.Job('a', ('wait', '75'), Path(sys.argv[3]))], l.Options())")
     run = tmp_path / "runs" / "a"
-    process = subprocess.Popen([sys.executable, "-c", code, str(launch.ROOT), str(tmp_path / "stub.py"), str(run)],
+    process = subprocess.Popen([sys.executable, "-c", code, str(launchers.ROOT), str(tmp_path / "stub.py"), str(run)],
                                start_new_session=True, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs" / "a.log"
     wait_until(lambda: log.exists() and "args" in log.read_text())
@@ -195,7 +196,7 @@ def printed(capsys, *argv, code=0):
 def test_dry_run_prints_what_would_start(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(launchers, "tied", lambda sig: [])
     workdir = ("--workdir", str(tmp_path / "x y"))
-    here = [sys.executable, str(launch.ROOT / "launch.py"), *TOY]
+    here = [sys.executable, str(launchers.ROOT / "launch.py"), *TOY]
     assert shlex.split(printed(capsys, "--dry-run", *workdir)) == [*here, *workdir]
     first, second = map(shlex.split, printed(capsys, "--processes", "2", "--dry-run", *workdir).splitlines())
     n = len(here) + 2
@@ -208,7 +209,7 @@ def test_dry_run_prints_what_would_start(tmp_path, capsys, monkeypatch):
 def test_the_default_workdir_is_written_out(capsys):
     """So that it is the same however the started process is told apart from this command."""
     words = shlex.split(printed(capsys, "--dry-run"))
-    plain = launch._workdir(*launch.parse(list(TOY)))
+    plain = arguments.default_workdir(*launch.parse(list(TOY)))
     assert words[-2:] == ["--workdir", plain]
 
 
@@ -285,7 +286,7 @@ def test_what_is_submitted_is_what_dry_run_printed(tmp_path, capsys, sbatch):
     script = (tmp_path / "script").read_text()
     text, _, runs = dry.partition("# each task runs: ")
     assert text.strip() == script.strip()
-    assert shlex.split(runs)[1:] == [str(launch.ROOT / "launch.py"), *TOY, "--workdir", str(tmp_path / "runs" / "x")]
+    assert shlex.split(runs)[1:] == [str(launchers.ROOT / "launch.py"), *TOY, "--workdir", str(tmp_path / "runs" / "x")]
     for line in ("nodes=2", "ntasks-per-node=2", "partition=low", "time=60", "cpus-per-task=3", "gpus-per-node=2",
                  "mem=8GB", "account=lab", "constraint=a100", "exclusive", "requeue", "signal=USR2@90",
                  "job-name=mine"):
@@ -326,7 +327,7 @@ def test_without_slurm_or_submitit_the_fix_is_named(tmp_path, monkeypatch, submi
 @pytest.fixture
 def local(tmp_path, monkeypatch, submitit):
     """submitit's executor for this machine; what it runs finds genjax, as SLURM's script makes it."""
-    monkeypatch.setenv("PYTHONPATH", str(launch.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(launchers.ROOT))
     return submitit.LocalExecutor(tmp_path / "slurm", max_num_timeout=1000)
 
 
