@@ -20,7 +20,8 @@ import numpy as np
 from genjax import errors
 from genjax.data import images
 from genjax.data.prefetch import Prefetched
-from genjax.data.sources import Source, open_source
+from genjax.data.source_array import Listing
+from genjax.data.sources import Source, listing, open_source
 
 _ENDLESS = 2**62  # rows of the endless sequence, as far as Grain is concerned
 
@@ -157,6 +158,10 @@ class Pipeline(Prefetched):
     def __len__(self) -> int:
         """Pictures in one epoch."""
         return len(self.source)
+
+    def listing(self) -> Listing:
+        """(name, bytes) of what the source was read from, see `Source.listing`."""
+        return listing(self.source)
 
     @functools.cached_property
     def element_spec(self) -> dict:

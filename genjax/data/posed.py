@@ -16,6 +16,7 @@ import numpy as np
 
 from genjax import errors
 from genjax.data import images
+from genjax.data.source_array import Listing, file_listing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Views:
       rotation: [V,3,3] camera to world.
       focal: in units of half the width.
       solid: [V,H,W] bool, where the pictures were not transparent; None where nothing is known.
+      files: what they were read from.
     """
 
     images: np.ndarray
@@ -35,13 +37,14 @@ class Views:
     rotation: np.ndarray
     focal: float
     solid: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which) -> "Views":
         solid = None if self.solid is None else self.solid[which]
-        return Views(self.images[which], self.eye[which], self.rotation[which], self.focal, solid)
+        return Views(self.images[which], self.eye[which], self.rotation[which], self.focal, solid, self.files)
 
     def rays(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(origins, directions, colours), each [N,3] float32, of pixels counted over all views row by row."""
@@ -98,13 +101,21 @@ class PosedImages:
         x = self.train.images
         return len(x) * x.shape[1] * x.shape[2]
 
+    def listing(self) -> Listing:
+        """(name, bytes) of every file read; of a drawn scene one row that names it."""
+        kind, _, rest = self.source.partition(":")
+        if kind == "builtin":
+            return ((f"{self.source} {self.count} views, scene {self.scene}", 0),)
+        path = Path(rest).expanduser()
+        return file_listing(dict.fromkeys(self.train.files + self.test.files), path if path.is_dir() else path.parent)
+
     @functools.cached_property
     def _all(self) -> tuple[Views, Views]:
         kind, _, rest = self.source.partition(":")
         if kind == "npz" and rest:
-            every = _npz(rest, self.background, self.image_size)
+            every = _npz(Path(rest).expanduser(), self.background, self.image_size)
         elif kind == "folder" and rest:
-            every, test = _folder(Path(rest), self.background, self.image_size, self.holdout == 0)
+            every, test = _folder(Path(rest).expanduser(), self.background, self.image_size, self.holdout == 0)
             if test is not None:
                 return every, test
         elif kind == "builtin" and rest.split("/")[0] == "scenes":
@@ -179,7 +190,7 @@ def _over(x: np.ndarray, background: float, size: int) -> np.ndarray:
     return images.square(x, size) if size else x
 
 
-def _npz(path: str, background: float, size: int) -> Views:
+def _npz(path: Path, background: float, size: int) -> Views:
     try:
         z = np.load(path)
         if not isinstance(z, np.lib.npyio.NpzFile):
@@ -207,7 +218,8 @@ def _npz(path: str, background: float, size: int) -> Views:
     if x.shape[-1] == 4:
         solid = np.stack([_over(np.repeat(v[..., 3:], 3, -1), 0, size)[..., 0] > 0 for v in x])
     _, h, w, _ = x.shape
-    return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal.item() / w * _wider(h, w, size), solid)
+    return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal.item() / w * _wider(h, w, size), solid,
+                 (path,))
 
 
 def _folder(path: Path, background: float, size: int, with_test: bool) -> tuple[Views, Views | None]:
@@ -239,4 +251,5 @@ def _transforms(file: Path, background: float, size: int) -> Views:
     found = [images.square(x, size) if size else x for x in found]
     if len({x.shape for x in found}) > 1:
         raise errors.UserError(f"{file} names pictures of different sizes; set config.data.image_size")
-    return Views(np.stack(found), poses[:, :3, 3], poses[:, :3, :3], wider[0] / math.tan(angle / 2))
+    return Views(np.stack(found), poses[:, :3, 3], poses[:, :3, :3], wider[0] / math.tan(angle / 2), None,
+                 (file, *paths))

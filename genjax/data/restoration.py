@@ -18,6 +18,7 @@ import numpy as np
 
 from genjax import errors
 from genjax.data import degradations, images, masks
+from genjax.data.source_array import Listing
 
 Problem = Literal["denoise", "jpeg", "super_resolution", "inpaint", "flash"]
 PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
@@ -213,6 +214,16 @@ class RestorationSet:
         if i < 0 or not 0 <= lo < hi <= len(self):
             raise ValueError(f"batch({i}, {lo}, {hi}) of a batch of {len(self)}")
         return {k: v[lo:hi] for k, v in self._arrays.items()}
+
+    def listing(self) -> Listing:
+        """(name, bytes) of the pictures, guides and mask files."""
+        specs = [*self.specs, *(s for spec in (_items(self.guide) if self.guide else ()) for s in _expand(spec))]
+        if Path(self.mask).expanduser().is_file():
+            specs.append(self.mask)
+        elif self.mask:
+            specs += [m for m in _items(self.mask) if Path(m).expanduser().is_file()]
+        files = [images.resolve(s) for s in specs]
+        return tuple((f.name, f.stat().st_size) for f in files)
 
     @property
     def element_spec(self) -> dict:

@@ -264,6 +264,10 @@ class ScenesSource:
             kept["there"][new] = True  # last, for other threads: what two of them draw is the same
         return {k: kept[k][indices] for k in ("image", "label")}
 
+    def listing(self) -> tuple[tuple[str, int], ...]:
+        """See `genjax.data.source_array.Source`."""
+        return ((f"{self.name} {self.count} of {self.size} pixels, seed {self.seed}, samples {self.samples}", 0),)
+
     def captions(self, indices: np.ndarray) -> list[str]:
         """Captions of these scenes."""
         return _captions(self.preset, self.seed, SPLITS[self.split] + np.asarray(indices))

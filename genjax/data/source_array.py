@@ -6,11 +6,16 @@ can be pickled, and may be read from several threads at once.
 """
 
 import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from genjax import errors
+
+Listing = tuple[tuple[str, int], ...]  # (name, bytes) of everything a source was read from
 
 
 class Source(Protocol):
@@ -30,6 +35,10 @@ class Source(Protocol):
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
 
+    def listing(self) -> Listing:
+        """(name, bytes) of every file read, named from the data set's folder on, in the order of its pictures; of
+        what comes from no file one row that names it. Reads no picture, so that it may be asked of a million."""
+
     # Optional, where many pictures are made faster at once than one by one:
     # def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]: what [i] gives, with a first axis.
 
@@ -42,12 +51,14 @@ class ArraySource:
       images: [N, H, W, C] uint8, or float32 in [0, 1]; or a tuple of [H, W, C] arrays of different sizes.
       labels: [N] integers, or None.
       name, classes: see `Source`.
+      files: what the pictures and labels were read from, () where from no file.
     """
 
     images: np.ndarray | tuple[np.ndarray, ...]
     labels: np.ndarray | None = None
     name: str = "arrays"
     classes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self):
         if len(self.images) == 0:
@@ -68,6 +79,12 @@ class ArraySource:
         if self.labels is not None:
             element["label"] = np.int32(self.labels[i])
         return element
+
+    def listing(self) -> Listing:
+        """See `Source`."""
+        if self.files:
+            return file_listing(self.files, self.files[0].parent)
+        return ((self.name, sum(x.nbytes for x in self.images)),)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +117,31 @@ class Part:
         if not 0 <= i < len(self):
             raise IndexError(i)
         return self.source[self.first + int(i)]
+
+    def listing(self) -> Listing:
+        """See `Source`: that of the whole, and which part this is."""
+        return (*listing(self.source), (f"[{self.first}:{self.end}]", 0))
+
+
+def file_listing(paths: Iterable[Path], root: Path) -> Listing:
+    """(name from `root` on, bytes) of files, in their order.
+
+    Raises:
+      UserError: one is not there (any more).
+    """
+    try:
+        return tuple((p.relative_to(root).as_posix() if p.is_relative_to(root) else os.path.relpath(p, root),
+                      p.stat().st_size) for p in paths)
+    except OSError as e:
+        raise errors.UserError(f"cannot read {e.filename}: {e.strerror}; it belongs to {root}") from e
+
+
+def listing(data: object) -> Listing:
+    """`data.listing()` of a source or of what batches are drawn from; one row with its name where it has none."""
+    if hasattr(data, "listing"):
+        return data.listing()
+    size = len(data) if hasattr(data, "__len__") else 0
+    return ((f"{getattr(data, 'name', type(data).__name__)} ({size})", 0),)
 
 
 def check_images(x: np.ndarray, name: str) -> np.ndarray:

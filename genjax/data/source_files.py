@@ -1,6 +1,5 @@
-"""`folder:PATH`, `npz:PATH[:key]` and `idx:PATH`: data sets in plain files."""
+"""`npz:PATH[:key]` and `idx:PATH`: data sets in files of arrays."""
 
-import dataclasses
 import gzip
 import struct
 import zipfile
@@ -10,68 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from genjax import errors
-from genjax.data import images
 from genjax.data.source_array import ArraySource, check_images, check_labels
 
 _IDX_UBYTE = 0x08  # the only element type that MNIST-like files use
-_SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FolderSource:
-    """Picture files, decoded when asked for. Attributes as `Source`; `labels` is [N] int32 or None."""
-
-    paths: tuple[Path, ...]
-    labels: np.ndarray | None
-    name: str
-    classes: tuple[str, ...]
-    channels: int = 3
-
-    @property
-    def labelled(self) -> bool:
-        return self.labels is not None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        element = {"image": images.load_pixels(self.paths[i], channels=self.channels)}
-        if self.labels is not None:
-            element["label"] = np.int32(self.labels[i])
-        return element
-
-
-def folder(path: str, split: str, channels: int = 3) -> FolderSource:
-    """Every picture under a folder, subfolders too, in one fixed order.
-
-    Args:
-      path: the folder. Where it has a subfolder named as the split (train, test …), that one is read; a folder
-        without such subfolders is one set, read by split "train" or "all".
-      split: see above.
-      channels: 1 or 3.
-
-    Returns:
-      A source; when every picture lies in a subfolder and there are at least two, the first subfolder's name is
-      its class, and labels number the sorted names.
-    """
-    root = Path(path).expanduser()
-    images.to_channels(np.zeros((1, 1, 1), np.uint8), channels)  # a wrong `channels` shows now, not at batch 0
-    present = [s for s in _SPLIT_FOLDERS if (root / s).is_dir()]
-    if (root / split).is_dir():
-        root = root / split
-    elif present and split != "all":
-        raise errors.unknown(f"split: {root} has no such subfolder", split, [*present, "all"])
-    elif split not in ("train", "all"):
-        raise errors.UserError(
-            f"{root} has no subfolder {split!r}, so it is one set; use split 'train' or 'all', or add that folder")
-    files = images.list_images(root)
-    tops = [f.relative_to(root).parts[0] if f.parent != root else None for f in files]
-    classes = tuple(sorted({t for t in tops if t}))
-    if None in tops or len(classes) < 2:
-        return FolderSource(tuple(files), None, f"folder:{root}", (), channels)
-    number = {c: n for n, c in enumerate(classes)}
-    labels = np.array([number[t] for t in tops], np.int32)
-    return FolderSource(tuple(files), labels, f"folder:{root}", classes, channels)
 
 
 def _file(path: str, kind: str) -> Path:
@@ -120,7 +60,7 @@ def npz(path: str, split: str) -> ArraySource:
             f"{file} is damaged, cut short, or no .npz file of plain arrays; write it again with np.savez") from e
     x = check_images(arrays[image_key], f"{file}:{image_key}")
     labels = check_labels(arrays[label_key], f"{file}:{label_key}") if label_key else None
-    return ArraySource(x, labels, f"npz:{file}:{image_key}")
+    return ArraySource(x, labels, f"npz:{file}:{image_key}", files=(file,))
 
 
 def _npz_names(file: Path, keys: list[str], split: str, key: str) -> tuple[str, str]:
@@ -209,4 +149,5 @@ def idx(path: str, split: str) -> ArraySource:
     label_file = next((file.with_name(n) for n in (beside, plain, plain + ".gz")
                        if n != file.name and file.with_name(n).is_file()), None)
     labels = None if label_file is None else check_labels(read_idx(label_file), str(label_file))
-    return ArraySource(check_images(x, str(file)), labels, f"idx:{file}")
+    files = (file,) if label_file is None else (file, label_file)
+    return ArraySource(check_images(x, str(file)), labels, f"idx:{file}", files=files)

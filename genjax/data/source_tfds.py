@@ -8,11 +8,13 @@ import dataclasses
 import importlib.util
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genjax import errors
+from genjax.data.source_array import Listing, file_listing
 
 _HOST = "storage.googleapis.com"  # what every tfds download asks first
 _PREPARE = ("run, on a machine with a network and TensorFlow, python -c \"import tensorflow_datasets as tfds;"
@@ -22,12 +24,14 @@ _PREPARE = ("run, on a machine with a network and TensorFlow, python -c \"import
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TfdsSource:
-    """A tfds data source as a `Source`: keeps "image" and an integer "label", drops the other features."""
+    """A tfds data source as a `Source`: keeps "image" and an integer "label", drops the other features; `folder` is
+    where the set is prepared."""
 
     data: Any
     labelled: bool
     name: str
     classes: tuple[str, ...]
+    folder: str = ""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -47,6 +51,12 @@ class TfdsSource:
         if self.labelled:
             element["label"] = np.int32(row["label"])
         return element
+
+    def listing(self) -> Listing:
+        """See `Source`: the name and number, and every file of the prepared set."""
+        root = Path(self.folder)
+        files = sorted(p for p in root.iterdir() if p.is_file()) if self.folder and root.is_dir() else ()
+        return ((f"{self.name} {len(self)}", 0), *file_listing(files, root))
 
 
 def _network() -> bool:
@@ -136,4 +146,4 @@ def open_tfds(name: str, split: str, data_dir: str = "", download: bool = True) 
     label = features["label"] if "label" in features else None
     classes = tuple(getattr(label, "names", None) or ())
     labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
-    return TfdsSource(data, labelled, f"tfds:{name} ({split})", classes)
+    return TfdsSource(data, labelled, f"tfds:{name} ({split})", classes, str(builder.data_dir))

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from genjax import errors
-from genjax.data import source_builtin, source_files
-from genjax.data.source_array import ArraySource, Part, Source
+from genjax.data import source_builtin, source_files, source_folder
+from genjax.data.source_array import ArraySource, Part, Source, listing
 
 KINDS = ("builtin", "tfds", "folder", "npz", "idx")
 
-__all__ = ["ArraySource", "KINDS", "Source", "open_source"]
+__all__ = ["ArraySource", "KINDS", "Source", "listing", "open_source"]
 
 
 def open_source(spec: str, split: str = "train", **options) -> Source:
@@ -60,7 +60,8 @@ def open_source(spec: str, split: str = "train", **options) -> Source:
         from genjax.data import source_tfds
 
         return _call(source_tfds.open_tfds, spec, (rest, split), options)
-    return _call(getattr(source_files, kind), spec, (rest, split), options)
+    opener = source_folder.folder if kind == "folder" else getattr(source_files, kind)
+    return _call(opener, spec, (rest, split), options)
 
 
 def _part(source: Source, split: str, cut: str) -> Part:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genjax.data.source_files import read_idx
-from genjax.data.sources import ArraySource, open_source
+from genjax.data.sources import ArraySource, listing, open_source
 from genjax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -239,3 +239,24 @@ def test_more_bad_paths(tmp_path):
         source[1]
     with pytest.raises(UserError, match="no pictures"):
         ArraySource(X[:0])
+
+
+# listings
+
+def test_listings_name_what_was_read(tmp_path):
+    put(tmp_path / "d", ["b/2.png", "a/1.png"])
+    size = {n: (tmp_path / "d" / n).stat().st_size for n in ("a/1.png", "b/2.png")}
+    source = open_source(f"folder:{tmp_path}/d")
+    assert listing(source) == tuple(size.items()), "in the order of the pictures"
+    assert listing(open_source(f"folder:{tmp_path}/d", "train[:1]")) == (*size.items(), ("[0:1]", 0))
+    np.savez(tmp_path / "d.npz", images=X)
+    assert listing(open_source(f"npz:{tmp_path}/d.npz")) == (("d.npz", (tmp_path / "d.npz").stat().st_size),)
+    for word, x in (("images-idx3", G), ("labels-idx1", Y)):
+        (tmp_path / f"train-{word}-ubyte").write_bytes(idx_bytes(x))
+    assert [n for n, _ in listing(open_source(f"idx:{tmp_path}"))] == [
+        "train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+    assert listing(open_source("builtin:digits")) != listing(open_source("builtin:digits", "test"))
+    assert listing(ArraySource(X, name="mine")) == (("mine", X.nbytes),) and listing([1, 2]) == (("list (2)", 0),)
+    (tmp_path / "d" / "a" / "1.png").unlink()
+    with pytest.raises(UserError, match="1.png"):
+        listing(source)
