@@ -106,6 +106,8 @@ def write(run: str | Path) -> Path:
     page.facts(facts | info.get("metrics", {}))
     if info.get("reason"):
         page.text(f"Reason: {info['reason']}")
+    if line := record.data_line(folder):
+        page.section("Data").text(line)
     _measured(page, folder, rows, info)
     pictures = sorted(folder.samples.glob("*.png"))
     if pictures:

@@ -1,9 +1,9 @@
 """The run folder, the interface between verbs.
 
-`config.json` (resolved), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/` (the
-last; `best.npz` where `train.keep_best` asks for it), `outputs/` (pictures a task keeps, see `Task.results`),
-`report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a `stop` metric ended
-the run).
+`config.json` (resolved), `data.json` (what the data was found to be), `metrics.jsonl`, `log.txt`, TensorBoard events,
+`samples/`, `checkpoints/`, `snapshots/` (the last; `best.npz` where `train.keep_best` asks for it), `outputs/` (what a
+task keeps, see `Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason;
+`stopped` where a `stop` metric ended the run).
 """
 
 import contextlib
@@ -42,6 +42,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config_file = self.path / "config.json"
+        self.data_file = self.path / "data.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"

@@ -24,7 +24,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.best import Best
 from genjax.core.checkpoint import Checkpoints, save_snapshot
 from genjax.core.experiment import Experiment, Programs
-from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
+from genjax.core.record import Recorder, Silent, ids, numbers, record_data, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
@@ -82,6 +82,8 @@ class _Loop:
             d.device_kind for d in self.programs.mesh.devices.flat).items())
         log.info("%s %s at step %d of %d on %s; the first step compiles", "resuming" if self.resumed else "starting",
                  self.folder.path, self.step, self.total, kinds)
+        if distributed.main():
+            log.info("data: %s", record_data(self.folder, self.experiment.data))
         while True:
             self._old_state_events()
             if self.step >= self.total or self.stopped:

@@ -3,9 +3,11 @@
 Letters: H height, W width, C channels (1 or 3). Files are read by Pillow, so every common format works. What
 is decided here once, for the whole of genjax:
 
-* 16-bit grey PNG and TIFF are divided by 65535; 16-bit colour PNG is read by Pillow as 8-bit.
+* 16-bit grey PNG and TIFF are divided by 65535, 32-bit integers too, but where none is above 255: then a TIFF may mean
+  8 bits, and is refused. 16-bit colour PNG is read by Pillow as 8-bit.
 * Transparent pixels are laid over white, as a browser shows them (over black for masks: transparent = hole).
-* A photograph is turned the way its EXIF orientation says. An animation gives its first frame.
+* A photograph is turned the way its EXIF orientation says; EXIF that cannot be read says nothing.
+  An animation gives its first frame.
 * Colour to grey is Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B, in float. Colour profiles are ignored.
 * Whatever is wrong with a file is a one-line `UserError` that names it.
 """
@@ -14,17 +16,19 @@ import contextlib
 import os
 import struct
 import uuid
+import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from genjax import errors
-from genjax.data import photos
+from genjax.data import folders, photos
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")  # written
 MAX_PIXELS = 250_000_000  # beyond this a "picture" is a decompression bomb or a mistake
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 METHODS = {
@@ -33,7 +37,19 @@ METHODS = {
 }
 Method = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Fit = Literal["centre", "squash", "random"]  # see `genjax.data.pipeline.Pipeline`
+ORIENTATION = 0x0112  # the EXIF tag, 1 to 8
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+
+# The limit is ours, and one line; Pillow warns from a third of it on and refuses two thirds.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # long comments are no damage
+for _ignored in (dict(category=Image.DecompressionBombWarning), dict(message="Corrupt EXIF data", module="PIL")):
+    warnings.filterwarnings("ignore", **_ignored)
 
 
 def resolve(spec: str | os.PathLike) -> Path:
@@ -63,6 +79,8 @@ def resolve(spec: str | os.PathLike) -> Path:
     except PermissionError as e:
         raise errors.UserError(f"no permission to read {path}; check its rights (chmod +r)") from e
     except (OSError, ValueError) as e:  # ValueError: a NUL byte in the name
+        if "\0" not in text and path.is_symlink():
+            raise errors.UserError(f"{folders.missing(path)}; mend the link, or give the file itself") from e
         near = _nearest_file(path)
         raise errors.UserError(f"no picture at {path}; " + (near or "check the path")) from e
     if size == 0:
@@ -82,12 +100,45 @@ def _nearest_file(path: Path) -> str:
 def _open(spec: str | os.PathLike) -> tuple[Path, Image.Image]:
     """Opens, decodes and turns upright; every failure is a UserError."""
     path = resolve(spec)
+    with _opened(path) as picture:
+        picture.load()
+        turn, format_ = _turn(picture), picture.format
+        picture = picture if turn is None else picture.transpose(turn)
+        picture.format = format_
+    if picture.width == 0 or picture.height == 0:
+        raise errors.UserError(f"{path} has no pixels ({picture.width}x{picture.height}); give another picture")
+    return path, picture
+
+
+def header_size(spec: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of a picture, upright, by its header alone; nothing is decoded.
+
+    Raises:
+      UserError: as `load_image`, for what shows in a header.
+    """
+    with _opened(resolve(spec)) as picture:
+        known = picture.format != "PNG" or "exif" in picture.info  # without, Pillow decodes a PNG to look behind it
+        turned = known and _turn(picture) in [_TURNS[n] for n in (5, 6, 7, 8)]
+        return picture.size if turned else picture.size[::-1]
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """How EXIF says to turn a picture; None where it says nothing, or cannot be read: the pixels are there all the
+    same."""
+    try:
+        return _TURNS.get(picture.getexif().get(ORIENTATION))
+    except (*_BROKEN, TypeError, AttributeError):
+        return None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file, its header read; what goes wrong here or within is a UserError."""
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            picture.load()
-            picture = ImageOps.exif_transpose(picture)
+            yield picture
     except UnidentifiedImageError as e:
         raise errors.UserError(f"{path} is not a picture that Pillow can read; convert it to PNG or JPEG") from e
     except Image.DecompressionBombError as e:
@@ -98,9 +149,6 @@ def _open(spec: str | os.PathLike) -> tuple[Path, Image.Image]:
         raise errors.UserError(f"{path} does not fit into memory; scale it down first") from e
     except _BROKEN as e:
         raise errors.UserError(f"{path} is damaged or cut short ({e}); copy or download it again") from e
-    if picture.width == 0 or picture.height == 0:
-        raise errors.UserError(f"{path} has no pixels ({picture.width}x{picture.height}); give another picture")
-    return path, picture
 
 
 def _decode(path: Path, picture: Image.Image, background: float) -> np.ndarray:
@@ -112,6 +160,9 @@ def _decode(path: Path, picture: Image.Image, background: float) -> np.ndarray:
         x = np.asarray(picture)
         if x.min() < 0 or x.max() > 65535:
             raise errors.UserError(f"{path} holds 32-bit integers from {x.min()} to {x.max()}; save it as 8- or 16-bit")
+        if picture.format == "TIFF" and 0 < x.max() <= 255:
+            raise errors.UserError(f"{path} holds 32-bit integers from {x.min()} to {x.max()}, which may mean 8 bits or"
+                                   " 16; save it as 8- or 16-bit")
         return x.astype(np.float32)[..., None] / 65535.0
     if mode == "F":
         x = np.asarray(picture, np.float32)
@@ -305,19 +356,9 @@ def shorter_side(x: np.ndarray, size: int, method: Method = "lanczos") -> np.nda
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Every picture file under a folder, subfolders too, in one fixed order; hidden files are skipped.
+    """Every picture file under a folder, subfolders too, in one fixed order; see `genjax.data.folders.find`.
 
     Raises:
       UserError: no such folder, a file, or no picture in it.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise errors.UserError(f"{root} {what}; give a folder of pictures")
-    found = []
-    for place, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [Path(place) / f for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES)]
-    if not found:
-        raise errors.UserError(f"no pictures in {root}; expected files ending in {', '.join(SUFFIXES[:5])} …")
-    return sorted(found, key=lambda p: p.relative_to(root).parts)
+    return list(folders.find(folder).files)

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from genjax.data.summary import Summary
 from genjax.errors import UserError, at_least
 
 
@@ -42,6 +43,11 @@ class Mixture:
 
     def __len__(self) -> int:
         return self.size
+
+    def summary(self) -> Summary:
+        """What every run logs of its data."""
+        return Summary(count=self.size, what="points an epoch", place=f"a {type(self).__name__.lower()} of"
+                       f" {len(self._centres)} Gaussians, seed {self.seed}, none drawn twice")
 
     @property
     def centres(self) -> np.ndarray:

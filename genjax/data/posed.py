@@ -4,57 +4,18 @@ Letters: V views of H x W pixels, B rays in a batch. Cameras as in `genjax.ops.c
 back in the camera's axes, so NeRF's own "transform_matrix" is the pose as it stands.
 """
 
-import dataclasses
 import functools
-import json
-import math
-import zipfile
-import zlib
+import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from genjax import errors
-from genjax.data import images
+from genjax.data import posed_files
+from genjax.data.posed_files import Views
 from genjax.data.source_array import Listing, file_listing
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Views:
-    """Pictures and where they were taken.
-
-    Attributes:
-      images: [V,H,W,3] float32 in [0,1].
-      eye: [V,3].
-      rotation: [V,3,3] camera to world.
-      focal: in units of half the width.
-      solid: [V,H,W] bool, where the pictures were not transparent; None where nothing is known.
-      files: what they were read from.
-    """
-
-    images: np.ndarray
-    eye: np.ndarray
-    rotation: np.ndarray
-    focal: float
-    solid: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, which) -> "Views":
-        solid = None if self.solid is None else self.solid[which]
-        return Views(self.images[which], self.eye[which], self.rotation[which], self.focal, solid, self.files)
-
-    def rays(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(origins, directions, colours), each [N,3] float32, of pixels counted over all views row by row."""
-        _, h, w, _ = self.images.shape
-        view, pixel = np.divmod(index, h * w)
-        row, column = np.divmod(pixel, w)
-        x, y = (2 * column + 1) / w - 1, (h - 2 * row - 1) / w
-        local = np.stack([x / self.focal, y / self.focal, -np.ones_like(x)], -1).astype(np.float32)
-        d = np.einsum("nij,nj->ni", self.rotation[view], local)
-        return self.eye[view], d, self.images[view, row, column]
+from genjax.data.summary import Summary, ordered
 
 
 class PosedImages:
@@ -109,13 +70,24 @@ class PosedImages:
         path = Path(rest).expanduser()
         return file_listing(dict.fromkeys(self.train.files + self.test.files), path if path.is_dir() else path.parent)
 
+    def summary(self) -> Summary:
+        """What every run logs of its data."""
+        train, test = self.train, self.test
+        kind, _, rest = self.source.partition(":")
+        place = f"{self.source}, scene {self.scene}" if kind == "builtin" else os.path.abspath(Path(rest).expanduser())
+        found = Counter(x.shape[:2] for v in (train, test) for x in v.images)
+        notes = (f"{len(test)} of them held out", f"focal length {train.focal:.4g} half widths", *train.notes)
+        return Summary(count=len(train) + len(test), what="posed views", sizes=ordered(found), looked=found.total(),
+                       place=place, notes=notes)
+
     @functools.cached_property
     def _all(self) -> tuple[Views, Views]:
         kind, _, rest = self.source.partition(":")
         if kind == "npz" and rest:
-            every = _npz(Path(rest).expanduser(), self.background, self.image_size)
+            every = posed_files.read_npz(Path(rest).expanduser(), self.background, self.image_size)
         elif kind == "folder" and rest:
-            every, test = _folder(Path(rest).expanduser(), self.background, self.image_size, self.holdout == 0)
+            every, test = posed_files.read_folder(Path(rest).expanduser(), self.background, self.image_size,
+                                                  self.holdout == 0)
             if test is not None:
                 return every, test
         elif kind == "builtin" and rest.split("/")[0] == "scenes":
@@ -174,82 +146,3 @@ class PosedImages:
 def _middle(n: int) -> tuple[int, int]:
     """The first and the end of the middle half of n rows, at least one of them."""
     return n // 2 - n // 4, max(n // 2 + n // 4, n // 2 + 1)
-
-
-def _wider(h: int, w: int, size: int) -> float:
-    """The width of a picture over the side of the square that is taken of it; a focal length in half widths grows by
-    it."""
-    return w / min(h, w) if size else 1.0
-
-
-def _over(x: np.ndarray, background: float, size: int) -> np.ndarray:
-    """[H,W,3] float32 in [0,1] from [H,W,3 or 4] uint8: over the background, resampled."""
-    x = x.astype(np.float32) / 255
-    if x.shape[-1] == 4:
-        x = x[..., :3] * x[..., 3:] + background * (1 - x[..., 3:])
-    return images.square(x, size) if size else x
-
-
-def _npz(path: Path, background: float, size: int) -> Views:
-    try:
-        z = np.load(path)
-        if not isinstance(z, np.lib.npyio.NpzFile):
-            raise errors.UserError(f"{path} holds one array, not the arrays images, poses and focal; write it with"
-                                   " np.savez")
-        with z:
-            missing = {"images", "poses", "focal"} - set(z.files)
-            if missing:
-                raise errors.UserError(f"{path} has no {sorted(missing)[0]!r}; posed pictures are images [V,H,W,C],"
-                                       " poses [V,4,4] and focal (pixels)")
-            x, poses, focal = z["images"], z["poses"].astype(np.float32), z["focal"].astype(np.float32)
-    except errors.UserError:
-        raise
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        reason = getattr(e, "strerror", None) or e
-        raise errors.UserError(f"cannot read {path} as npz: {reason}; give a file that np.savez wrote") from e
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (3, 4) or not x.size or poses.shape != (len(x), 4, 4):
-        raise errors.UserError(f"{path}: images {x.dtype}{list(x.shape)}, poses {list(poses.shape)}; wanted are uint8"
-                               " [V,H,W,3 or 4] and [V,4,4]")
-    if focal.size != 1 or not np.isfinite(focal).all() or focal.min() <= 0:
-        raise errors.UserError(f"{path}: focal {list(focal.shape)} is to be one number of pixels above 0, that of all"
-                               " views")
-    every = np.stack([_over(v, background, size) for v in x])
-    solid = None
-    if x.shape[-1] == 4:
-        solid = np.stack([_over(np.repeat(v[..., 3:], 3, -1), 0, size)[..., 0] > 0 for v in x])
-    _, h, w, _ = x.shape
-    return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal.item() / w * _wider(h, w, size), solid,
-                 (path,))
-
-
-def _folder(path: Path, background: float, size: int, with_test: bool) -> tuple[Views, Views | None]:
-    first = next((path / n for n in ("transforms.json", "transforms_train.json") if (path / n).exists()), None)
-    if first is None:
-        raise errors.UserError(f"{path} has no transforms.json or transforms_train.json (NeRF's synthetic format)")
-    test = path / "transforms_test.json"
-    return _transforms(first, background, size), (
-        _transforms(test, background, size) if with_test and test.exists() else None)
-
-
-def _transforms(file: Path, background: float, size: int) -> Views:
-    try:
-        meta = json.loads(file.read_text())
-        angle, frames = float(meta["camera_angle_x"]), meta["frames"]
-        poses = np.array([f["transform_matrix"] for f in frames], np.float32)
-        paths = [file.parent / f["file_path"] for f in frames]
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise errors.UserError(f"{file} is not in NeRF's synthetic format: {type(e).__name__} {e}") from e
-    if not frames or poses.shape != (len(frames), 4, 4) or not 0 < angle < math.pi:
-        raise errors.UserError(f"{file}: {len(frames)} frames with matrices {list(poses.shape[1:])} and camera_angle_x="
-                               f"{angle}; wanted are one frame or more, [4,4], an angle between 0 and pi")
-    paths = [p if p.suffix else p.with_suffix(".png") for p in paths]
-    found = [images.load_image(p, channels=3, background=background) for p in paths]
-    wider = [_wider(*x.shape[:2], size) for x in found]
-    if max(wider) > 1.01 * min(wider):
-        raise errors.UserError(f"{file} names pictures of different ratios of their sides, and one camera_angle_x for"
-                               " all: cut them alike")
-    found = [images.square(x, size) if size else x for x in found]
-    if len({x.shape for x in found}) > 1:
-        raise errors.UserError(f"{file} names pictures of different sizes; set config.data.image_size")
-    return Views(np.stack(found), poses[:, :3, 3], poses[:, :3, :3], wider[0] / math.tan(angle / 2), None,
-                 (file, *paths))

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from genjax import errors
-from genjax.data.posed import Views
+from genjax.data.posed_files import Views
 from genjax.data.scenes import PRESETS, camera_at, draw_scene, views
 
 FOV = 30.0

@@ -19,6 +19,7 @@ import numpy as np
 from genjax import errors
 from genjax.data import degradations, images, masks
 from genjax.data.source_array import Listing
+from genjax.data.summary import Summary, sizes
 
 Problem = Literal["denoise", "jpeg", "super_resolution", "inpaint", "flash"]
 PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
@@ -214,6 +215,17 @@ class RestorationSet:
         if i < 0 or not 0 <= lo < hi <= len(self):
             raise ValueError(f"batch({i}, {lo}, {hi}) of a batch of {len(self)}")
         return {k: v[lo:hi] for k, v in self._arrays.items()}
+
+    def summary(self) -> Summary:
+        """What every run logs of its data: the files' own sizes, the mask, and at which size they are restored."""
+        specs, (h, w) = self.specs, self._arrays["mask"].shape[1:3]
+        places = [str(images.resolve(s).absolute()) for s in specs[:3]] + ["…"] * (len(specs) > 3)
+        found = sizes(0, len(specs), lambda i: images.header_size(specs[i]))
+        notes = [f"mask {self.mask}" if self.mask else "", f"guide {self.guide}" if self.guide else "",
+                 f"restored at {h}x{w}" if found["sizes"] != (((h, w), len(specs)),) else "",
+                 "" if self.clean else "given as degraded"]
+        return Summary(count=len(specs), **found, what="pictures to restore", place=", ".join(places),
+                       notes=tuple(filter(None, notes)))
 
     def listing(self) -> Listing:
         """(name, bytes) of the pictures, guides and mask files."""

@@ -23,6 +23,7 @@ from genjax.data.prefetch import Prefetched
 from genjax.data.scenes_priors import PRESETS, Prior, Rooms
 from genjax.data.scenes_render import MAPS, render, views
 from genjax.data.scenes_scene import Camera, Scene, camera_at
+from genjax.data.summary import Summary
 
 __all__ = ["CLASSES", "MAPS", "PRESETS", "Camera", "Prior", "Rooms", "Scene", "Scenes", "ScenesSource", "camera_at",
            "caption", "draw_scene", "open_scenes", "render", "views"]
@@ -204,6 +205,18 @@ class Scenes(Prefetched):
         return {k: jax.ShapeDtypeStruct((self.batch_size, *s.shape), np.float32 if k == "image" else s.dtype)
                 for k, s in one.items()}
 
+    def summary(self) -> Summary:
+        """What every run logs of its data."""
+        side = (self.image_size, self.image_size)
+        return Summary(count=self.size, what="scenes an epoch", sizes=((side, self.size),), looked=self.size,
+                       classes=tuple((name, -1) for name in self.classes), split=self.split,
+                       place=f"builtin:scenes/{self.preset}, seed {self.seed}, none drawn twice")
+
+    def listing(self) -> tuple[tuple[str, int], ...]:
+        """See `genjax.data.source_array.Source`."""
+        return ((f"builtin:scenes/{self.preset} ({self.split}) of {self.image_size} pixels, seed {self.seed}, samples"
+                 f" {self.samples}, maps {', '.join(self.maps)}", 0),)
+
     def _numbers(self, i: int, lo: int, hi: int) -> np.ndarray:
         return SPLITS[self.split] + (i * self.batch_size + np.arange(lo, hi)) % 2**31
 
@@ -267,6 +280,13 @@ class ScenesSource:
     def listing(self) -> tuple[tuple[str, int], ...]:
         """See `genjax.data.source_array.Source`."""
         return ((f"{self.name} {self.count} of {self.size} pixels, seed {self.seed}, samples {self.samples}", 0),)
+
+    def summary(self, first: int = 0, end: int | None = None) -> Summary:
+        """See `Source`; nobody counts the classes, whose scenes are drawn when they are asked for."""
+        count = (self.count if end is None else end) - first
+        return Summary(count=count, what="scenes", sizes=(((self.size, self.size), count),), looked=count,
+                       classes=tuple((name, -1) for name in self.classes), split=self.split,
+                       place=f"builtin:scenes/{self.preset}, seed {self.seed}")
 
     def captions(self, indices: np.ndarray) -> list[str]:
         """Captions of these scenes."""

@@ -7,6 +7,7 @@ can be pickled, and may be read from several threads at once.
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from genjax import errors
+from genjax.data.summary import Summary, class_counts, ordered
 
 Listing = tuple[tuple[str, int], ...]  # (name, bytes) of everything a source was read from
 
@@ -39,6 +41,9 @@ class Source(Protocol):
         """(name, bytes) of every file read, named from the data set's folder on, in the order of its pictures; of
         what comes from no file one row that names it. Reads no picture, so that it may be asked of a million."""
 
+    def summary(self, first: int = 0, end: int | None = None) -> Summary:
+        """What there is in elements first .. end-1 (None: all): sizes, classes, from where, what was passed over."""
+
     # Optional, where many pictures are made faster at once than one by one:
     # def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]: what [i] gives, with a first axis.
 
@@ -52,6 +57,7 @@ class ArraySource:
       labels: [N] integers, or None.
       name, classes: see `Source`.
       files: what the pictures and labels were read from, () where from no file.
+      split: as asked for; notes: see `Summary`.
     """
 
     images: np.ndarray | tuple[np.ndarray, ...]
@@ -59,6 +65,8 @@ class ArraySource:
     name: str = "arrays"
     classes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    split: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if len(self.images) == 0:
@@ -85,6 +93,16 @@ class ArraySource:
         if self.files:
             return file_listing(self.files, self.files[0].parent)
         return ((self.name, sum(x.nbytes for x in self.images)),)
+
+    def summary(self, first: int = 0, end: int | None = None) -> Summary:
+        """See `Source`."""
+        images = self.images[first:end]
+        sizes = ordered(Counter(x.shape[:2] for x in images)) if isinstance(images, tuple) else (
+            (images.shape[1:3], len(images)),)
+        return Summary(count=len(images), sizes=sizes, looked=len(images), split=self.split, notes=self.notes,
+                       classes=class_counts(None if self.labels is None else self.labels[first:end], self.classes),
+                       place=os.path.abspath(self.files[0]) if self.files else self.name.removesuffix(
+                           f" ({self.split})"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,6 +139,14 @@ class Part:
     def listing(self) -> Listing:
         """See `Source`: that of the whole, and which part this is."""
         return (*listing(self.source), (f"[{self.first}:{self.end}]", 0))
+
+    def summary(self, first: int = 0, end: int | None = None) -> Summary:
+        """See `Source`."""
+        end = len(self) if end is None else end
+        if not hasattr(self.source, "summary"):
+            return Summary(count=end - first, what="elements", place=self.name)
+        whole = self.source.summary(self.first + first, self.first + end)
+        return dataclasses.replace(whole, split=whole.split + self.name.removeprefix(self.source.name))
 
 
 def file_listing(paths: Iterable[Path], root: Path) -> Listing:
@@ -167,6 +193,9 @@ def check_images(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
     if x.dtype == np.uint16:
+        if 0 < x.max() <= 255:
+            raise errors.UserError(f"{name} has dtype uint16 and no value above {x.max()}, which may mean 8 bits or 16;"
+                                   " store 8 bits as uint8, or floats in [0, 1]")
         return x.astype(np.float32) / 65535.0
     if not np.issubdtype(x.dtype, np.floating):
         raise errors.UserError(f"{name} has dtype {x.dtype}; store pictures as uint8 [0, 255] or floats in [0, 1]")

@@ -33,7 +33,7 @@ def digits(split: str) -> ArraySource:
     x = np.round(data.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
     rows = _split("digits", split, len(x), np.arange(len(x)) >= len(x) - _TEST_DIGITS)
     return ArraySource(x[rows], data.target[rows].astype(np.int32), f"builtin:digits ({split})",
-                       tuple(str(c) for c in range(10)))
+                       tuple(str(c) for c in range(10)), split=split)
 
 
 def _tiles(picture: np.ndarray, size: int) -> list[np.ndarray]:
@@ -79,4 +79,4 @@ def pictures(kind: str, split: str, crops: int = 0, channels: int = 0) -> ArrayS
     kept = [found[r] for r in rows]
     same = len({x.shape for x in kept}) == 1
     return ArraySource(np.stack(kept) if same else tuple(kept), np.array(labels, np.int32)[rows],
-                       f"builtin:{kind} ({split})", names)
+                       f"builtin:{kind} ({split})", names, split=split)

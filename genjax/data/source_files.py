@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax import errors
+from genjax.data import folders
 from genjax.data.source_array import ArraySource, check_images, check_labels
 
 _IDX_UBYTE = 0x08  # the only element type that MNIST-like files use
@@ -19,6 +20,8 @@ def _file(path: str, kind: str) -> Path:
     found = Path(path).expanduser()
     if found.is_dir():
         raise errors.UserError(f"{found} is a folder; {kind}: needs a file")
+    if found.is_symlink() and not found.exists():
+        raise errors.UserError(f"{folders.missing(found)}; mend the link")
     if not found.exists():
         near = errors.nearest(found.name, [p.name for p in found.parent.iterdir()]) if found.parent.is_dir() else None
         raise errors.UserError(f"no file {found}; " + (f"did you mean {near!r}?" if near else "check the path"))
@@ -45,14 +48,14 @@ def npz(path: str, split: str) -> ArraySource:
     file = _file(path, "npz")
     try:
         loaded = np.load(file, allow_pickle=False)
-        arrays = {"arr_0": loaded} if isinstance(loaded, np.ndarray) else {}
-        if not arrays:
-            with loaded:
-                names = _npz_names(file, list(loaded.files), split, key)
-                arrays = {n: loaded[n] for n in names if n}
-                image_key, label_key = names
+        if isinstance(loaded, np.ndarray):
+            there, arrays = ["arr_0"], {"arr_0": loaded}
+            image_key, label_key = _npz_names(file, there, split, key)
         else:
-            image_key, label_key = _npz_names(file, ["arr_0"], split, key)
+            with loaded:
+                there = list(loaded.files)
+                image_key, label_key = _npz_names(file, there, split, key)
+                arrays = {n: loaded[n] for n in (image_key, label_key) if n}
     except errors.UserError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
@@ -60,7 +63,10 @@ def npz(path: str, split: str) -> ArraySource:
             f"{file} is damaged, cut short, or no .npz file of plain arrays; write it again with np.savez") from e
     x = check_images(arrays[image_key], f"{file}:{image_key}")
     labels = check_labels(arrays[label_key], f"{file}:{label_key}") if label_key else None
-    return ArraySource(x, labels, f"npz:{file}:{image_key}", files=(file,))
+    unread = [n for n in there if n not in (image_key, label_key)]
+    notes = (f"arrays {image_key}" + f" and {label_key}" * bool(label_key),
+             *([f"not read: {', '.join(unread[:8])}" + ", …" * (len(unread) > 8)] if unread else ()))
+    return ArraySource(x, labels, f"npz:{file}:{image_key}", (), (file,), split, notes)
 
 
 def _npz_names(file: Path, keys: list[str], split: str, key: str) -> tuple[str, str]:
@@ -150,4 +156,4 @@ def idx(path: str, split: str) -> ArraySource:
                        if n != file.name and file.with_name(n).is_file()), None)
     labels = None if label_file is None else check_labels(read_idx(label_file), str(label_file))
     files = (file,) if label_file is None else (file, label_file)
-    return ArraySource(check_images(x, str(file)), labels, f"idx:{file}", files=files)
+    return ArraySource(check_images(x, str(file)), labels, f"idx:{file}", (), files, split if root.is_dir() else "")

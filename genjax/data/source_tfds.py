@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from genjax import errors
+from genjax.data import summary
 from genjax.data.source_array import Listing, file_listing
 
 _HOST = "storage.googleapis.com"  # what every tfds download asks first
@@ -32,6 +33,7 @@ class TfdsSource:
     name: str
     classes: tuple[str, ...]
     folder: str = ""
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -57,6 +59,23 @@ class TfdsSource:
         root = Path(self.folder)
         files = sorted(p for p in root.iterdir() if p.is_file()) if self.folder and root.is_dir() else ()
         return ((f"{self.name} {len(self)}", 0), *file_listing(files, root))
+
+    def summary(self, first: int = 0, end: int | None = None) -> summary.Summary:
+        """See `Source`; sizes and labels of some examples only, each has to be read."""
+        end = len(self) if end is None else end
+        labels = []
+
+        def size(i: int) -> summary.Size:
+            row = self[i]
+            labels.append(int(row.get("label", 0)))
+            return row["image"].shape[:2]
+
+        found = summary.sizes(first, end, size)
+        classes = [(name, -1) for name in self.classes]
+        if self.labelled and (not classes or found["looked"] == end - first):
+            classes = summary.class_counts(np.array(labels), self.classes)
+        return summary.Summary(count=end - first, **found, classes=tuple(classes), split=self.split,
+                               place=os.path.abspath(self.folder) if self.folder else self.name)
 
 
 def _network() -> bool:
@@ -146,4 +165,4 @@ def open_tfds(name: str, split: str, data_dir: str = "", download: bool = True) 
     label = features["label"] if "label" in features else None
     classes = tuple(getattr(label, "names", None) or ())
     labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
-    return TfdsSource(data, labelled, f"tfds:{name} ({split})", classes, str(builder.data_dir))
+    return TfdsSource(data, labelled, f"tfds:{name} ({split})", classes, str(builder.data_dir), split)

@@ -124,12 +124,15 @@ class Nerf(LossTask):
     def _chunk(self):
         return jax.jit(self.render)
 
-    def view(self, variables: dict[str, Any], size: tuple[int, int], eye: Any, rotation: Any,
-             focal: float) -> dict[str, np.ndarray]:
-        """A picture: {"rgb": [H,W,3] in [0,1], "depth": [H,W], "alpha": [H,W]}, `chunk` rays at a time."""
+    def view(self, variables: dict[str, Any], size: tuple[int, int], eye: Any, rotation: Any, focal: float,
+             centre: tuple[float, float] = (0.0, 0.0), stretch: float = 1.0) -> dict[str, np.ndarray]:
+        """A picture: {"rgb": [H,W,3] in [0,1], "depth": [H,W], "alpha": [H,W]}, `chunk` rays at a time.
+
+        The camera's `focal`, `centre` and `stretch` are those of `genjax.data.posed_files.Views`.
+        """
         h, w = size
-        o, d = (np.asarray(v) for v in rays(image_plane(h, w).reshape(-1, 2), focal, jnp.asarray(rotation),
-                                            jnp.asarray(eye)))
+        plane = (image_plane(h, w).reshape(-1, 2) - jnp.asarray(centre)) * jnp.asarray([1.0, stretch])
+        o, d = (np.asarray(v) for v in rays(plane, focal, jnp.asarray(rotation), jnp.asarray(eye)))
         n = min(self.chunk, h * w)
         parts = []
         for i in range(0, h * w, n):
@@ -153,7 +156,7 @@ class Nerf(LossTask):
     def _held_out(self, variables, data, most):
         """Pairs of truth and rendering of up to `most` held-out views, evenly chosen."""
         views = data.test[np.unique(np.linspace(0, len(data.test) - 1, most).round().astype(int))]
-        return [(x, self.view(variables, x.shape[:2], e, r, views.focal))
+        return [(x, self.view(variables, x.shape[:2], e, r, views.focal, views.centre, views.stretch))
                 for x, e, r in zip(views.images, views.eye, views.rotation, strict=True)]
 
     def evaluate(self, variables, data, rng):

@@ -2,10 +2,13 @@
 
 import io
 import os
+import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from genjax.data import images, photos
 from genjax.errors import UserError
@@ -210,6 +213,65 @@ def test_no_permission(tmp_path, monkeypatch):
 def test_only_one_or_three_channels(channels):
     with pytest.raises(UserError, match="channels"):
         images.load_image("builtin:photos/cat", channels=channels)
+
+
+@pytest.mark.parametrize("exif", [b"no TIFF at all", b"Exif\0\0nor here", b"II*\0\x08\0\0\0\xff\xff\x12\x01"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_damaged_exif_is_no_damaged_picture(tmp_path, exif, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, {"jpg": "JPEG"}.get(kind, kind), **({} if kind == "png" else {"exif": exif}))
+    data = buffer.getvalue()
+    if kind == "png":
+        chunk = b"eXIf" + exif
+        block = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = data[:33] + block + data[33:]
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")  # as images.py does
+        assert images.load_image(tmp_path / f"a.{kind}").shape == (6, 9, 3)
+        assert images.header_size(tmp_path / f"a.{kind}") == (6, 9)
+
+
+def test_a_long_comment_is_no_damage(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    Image.fromarray(RGB).save(tmp_path / "a.png", pnginfo=info)
+    assert images.load_image(tmp_path / "a.png").shape == (6, 9, 3)
+
+
+def pgm(pixels):
+    return b"P5\n1000 %d\n255\n" % (pixels // 1000)
+
+
+@pytest.mark.parametrize("million, says", [(100, "cut short"), (210, "cut short"),
+                                           (251, "more than 250 million pixels"), (600, "more than 250 million")])
+def test_the_limit_is_where_its_line_says(tmp_path, million, says):
+    (tmp_path / "a.pgm").write_bytes(pgm(million * 10**6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning if million > 250 else ImportWarning)
+        assert million > 250 or images.header_size(tmp_path / "a.pgm") == (million * 1000, 1000)
+        with pytest.raises(UserError, match=says):
+            (images.header_size if million > 250 else images.load_image)(tmp_path / "a.pgm")
+
+
+def test_a_dangling_link_names_where_it_leads(tmp_path):
+    (tmp_path / "a.png").symlink_to("gone/b.png")
+    with pytest.raises(UserError, match=r"a.png is a link to gone/b.png, which is not there; mend the link") as info:
+        images.load_image(tmp_path / "a.png")
+    assert "did you mean" not in one_line(info)
+
+
+@pytest.mark.parametrize("top, want", [(200, None), (255, None), (256, 256 / 65535), (40000, 40000 / 65535), (0, 0.0)])
+def test_integers_of_32_bits_whose_white_is_not_known(tmp_path, top, want):
+    path = written(tmp_path / "i.tif", Image.fromarray(np.full((4, 4), top, np.int32)))
+    if want is None:
+        with pytest.raises(UserError, match="may mean 8 bits or 16") as info:
+            images.load_image(path)
+        assert "i.tif" in one_line(info)
+    else:
+        np.testing.assert_allclose(images.load_image(path), want, atol=1e-7)
 
 
 # Photographs

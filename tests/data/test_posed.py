@@ -121,7 +121,8 @@ def test_the_first_batches_come_from_the_middle(tmp_path, arrays):
 @pytest.mark.parametrize("change, says", [
     ({"poses": np.zeros((6, 3, 3))}, "poses"), ({"images": np.zeros((6, 4, 5, 3))}, "float64"),
     ({"focal": None}, "no 'focal'"), ({"focal": np.ones(6)}, r"focal \[6\] is to be one number"),
-    ({"focal": np.float32(0)}, "above 0"), ({"images": np.zeros((0, 4, 5, 3), np.uint8),
+    ({"focal": np.float32(0)}, "above 0"), ({"cx": np.float32(3)}, "has 'cx'"),
+    ({"poses": np.full((6, 4, 4), np.nan)}, "view 0 holds NaN"), ({"images": np.zeros((0, 4, 5, 3), np.uint8),
                                             "poses": np.zeros((0, 4, 4))}, r"uint8\[0, 4, 5, 3\]")])
 def test_refused_files(tmp_path, arrays, change, says):
     np.savez(tmp_path / "bad.npz", **{k: v for k, v in {**arrays, **change}.items() if v is not None})
@@ -149,6 +150,70 @@ def test_refused_folders(tmp_path, change, says):
     (tmp_path / "transforms.json").write_text(json.dumps({**good, **change}))
     with pytest.raises(UserError, match=says):
         PosedImages(f"folder:{tmp_path}", holdout=3)
+
+
+def pictures(folder, meta, h=12, w=20, frame=None):
+    """A folder of two views of h x w with a transforms.json."""
+    folder.mkdir(exist_ok=True)
+    for i in range(2):
+        Image.new("RGB", (w, h), (i, 0, 0)).save(folder / f"{i}.png")
+    frames = [{"file_path": f"{i}.png", "transform_matrix": np.eye(4).tolist(), **(frame or {})} for i in range(2)]
+    (folder / "transforms.json").write_text(json.dumps({"frames": frames, **meta}))
+    return f"folder:{folder}"
+
+
+@pytest.mark.parametrize("size", [0, 6])
+@pytest.mark.parametrize("small", [1, 2])
+def test_a_whole_pinhole_camera(tmp_path, size, small):
+    """fl_x, fl_y, cx, cy as instant-ngp writes them, of pictures as large as they say or smaller copies."""
+    meta = {"fl_x": 24.0, "fl_y": 30.0, "cx": 11.0, "cy": 5.0, "w": 20, "h": 12, "aabb_scale": 4, "k1": 0.0,
+            "camera_model": "OPENCV"}
+    h, w = 12 // small, 20 // small
+    views = PosedImages(pictures(tmp_path, meta, h, w), holdout=2, image_size=size).train
+    side = min(h, w)
+    rows, columns, left = (size, size, (w - side) / 2) if size else (h, w, 0)
+    per = (side / size if size else 1) * small  # pixels of the camera's own picture in one of these
+    row, column = (v.reshape(-1) for v in np.indices((rows, columns)))
+    x, y = ((column + 0.5) * per + left * small - 11) / 24, -((row + 0.5) * per - 5) / 30
+    d = views.rays(np.arange(rows * columns))[1]
+    np.testing.assert_allclose(d, np.stack([x, y, -np.ones_like(x)], -1), atol=1e-6)
+    assert views.notes == ("not read: aabb_scale",)
+
+
+def test_a_camera_in_the_middle_is_the_one_of_its_angle_alone(tmp_path):
+    whole = {"camera_angle_x": 2 * np.arctan(10 / 24), "fl_x": 24.0, "fl_y": 24.0, "cx": 10.0, "cy": 6.0}
+    a, b = (PosedImages(pictures(tmp_path / name, m), holdout=2).train.rays(np.arange(240))[1]
+            for name, m in (("a", whole), ("b", {"camera_angle_x": whole["camera_angle_x"]})))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("meta, frame, says", [
+    ({"k1": 0.1}, {}, "k1=0.1, and lenses that distort"), ({"p2": -0.01}, {}, "undistort"),
+    ({"camera_model": "OPENCV_FISHEYE"}, {}, "OPENCV_FISHEYE"), ({"is_fisheye": True}, {}, "is_fisheye"),
+    ({}, {"k1": 0.2}, "k1=0.2"), ({}, {"mask_path": "m.png"}, "alpha channel"),
+    ({"fl_x": 50.0}, {}, "fl_x=50 and camera_angle_x=0.8 disagree"), ({"fl_x": -3.0}, {}, "above 0"),
+    ({"w": 30, "h": 12}, {}, "describes pictures of 30 x 12"), ({"cx": 31.0}, {}, "lie outside"),
+    ({"camera_angle_x": None}, {}, "neither camera_angle_x nor fl_x"),
+    ({"camera_angle_y": 4.0}, {}, "between 0 and pi"),
+    ({}, {"transform_matrix": [[float("nan")] * 4] * 4}, "camera of 0.png holds NaN"),
+    ({"frames": [{"file_path": f"{i}.png", "transform_matrix": np.eye(4).tolist(), "fl_x": 20.0 + i}
+                 for i in range(2)]}, {}, "'fl_x' differs from frame to frame"),
+    ({"frames": [{"file_path": f"{i}.png", "transform_matrix": np.eye(4).tolist(), "time": i}
+                 for i in range(2)]}, {}, "a scene that moves")])
+def test_cameras_that_cannot_be_used(tmp_path, meta, frame, says):
+    with pytest.raises(UserError, match=says) as info:
+        PosedImages(pictures(tmp_path, {"camera_angle_x": 0.8, **meta}, frame=frame), holdout=2)
+    assert "transforms.json" in str(info.value) and "\n" not in str(info.value)
+
+
+def test_posed_summary(tmp_path, npz):
+    source = pictures(tmp_path / "d", {"camera_angle_x": 0.8}, frame={"depth_file_path": "d.png"})
+    (tmp_path / "d" / "transforms_test.json").write_text((tmp_path / "d" / "transforms.json").read_text())
+    line = PosedImages(source, holdout=2).summary().line()
+    assert line.startswith("2 posed views of 12x20 (height x width), from") and str(tmp_path / "d") in line
+    assert "1 of them held out" in line and "not read: depth_file_path" in line and "transforms_test.json" in line
+    assert [n for n, _ in PosedImages(source, holdout=2).listing()] == ["transforms.json", "0.png", "1.png"]
+    assert "6 posed views of 4x5" in PosedImages(npz, holdout=3).summary().line()
 
 
 @pytest.mark.parametrize("source, how, says", [

@@ -123,6 +123,7 @@ def test_npz_kinds(tmp_path, x, want):
 BAD_NPZ = {
     "float range": (dict(images=X.astype(np.float32)), "", "scale them"),
     "nan": (dict(images=np.full((2, 3, 3), np.nan)), "", "NaN"),
+    "8 bits in 16": (dict(images=X.astype(np.uint16)), "", "may mean 8 bits or 16"),
     "int64": (dict(images=X.astype(np.int64)), "", "uint8"),
     "channels first": (dict(images=RNG.integers(0, 256, (2, 3, 8, 8), np.uint8)), "", "transpose"),
     "four channels": (dict(images=np.zeros((2, 3, 3, 4), np.uint8)), "", "1 or 3 channels"),
