@@ -9,6 +9,7 @@ Families derive from `AdversarialTask` and write `draw`, which says what z is.
 
 import dataclasses
 import functools
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from flax import linen as nn
 
 from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState, ema_update
+from genjax.data import labels as labels_lib
 from genjax.errors import UserError, at_least
 from genjax.losses import adversarial as losses
 from genjax.metrics.evaluate import Settings
@@ -41,6 +43,7 @@ class AdversarialTask(TaskBase):
       g_optimizer, d_optimizer: their optimisers.
       loss: see `genjax.losses.adversarial`.
       conditional: give both networks the batch's labels; both need `classes`.
+      unseen_classes: with `conditional`, train networks with more classes than the data have.
       d_steps: discriminator steps for one of the generator (k of Goodfellow 2014, n_critic of WGAN): the generator
         is trained at every d_steps-th step only, and every step has a batch of its own.
       g_steps: generator updates when its turn comes.
@@ -63,6 +66,7 @@ class AdversarialTask(TaskBase):
     d_optimizer: optax.GradientTransformation
     loss: losses.AdversarialLoss = "non_saturating"
     conditional: bool = False
+    unseen_classes: bool = False
     d_steps: int = 1
     g_steps: int = 1
     share_latents: bool = False
@@ -125,22 +129,14 @@ class AdversarialTask(TaskBase):
         return batch["label"]
 
     def check_data(self, data: Any) -> None:
-        """Labels of the data must be classes of both networks: one beyond them would be a silent zero one-hot.
-
-        How many there are is read from the source's labels in memory, or else from the names of its classes; where
-        there are neither, nothing is checked.
-        """
+        """All labels of the data must be classes of both networks (one beyond them would be a silent zero one-hot), and
+        all their classes must occur, see `genjax.data.labels`."""
         if not self.conditional:
             return
-        source, labels = getattr(data, "source", None), None
-        while source is not None and labels is None:  # a part of a source has its labels within
-            source, labels = getattr(source, "source", None), getattr(source, "labels", None)
-        found = len(getattr(data, "classes", ())) if labels is None else int(np.max(labels)) + 1
-        for name in NAMES:
-            if found > (classes := getattr(self, name).classes):
-                raise UserError(f"config.data has the labels 0 to {found - 1}, the {name} {classes} classes; set"
-                                f" config.task.generator.classes={found} and"
-                                f" config.task.discriminator.classes={found}")
+        labels_lib.check(getattr(data, "source", None), getattr(data, "classes", ()),
+                         {name: getattr(self, name).classes for name in NAMES}, self.unseen_classes)
+        if self.evaluation is not None:
+            self._counts(data)
 
     # ---------------------------------------------------------------- one step
 
@@ -303,24 +299,44 @@ class AdversarialTask(TaskBase):
         return self._drawing(self._measured)
 
     def _drawing(self, render):
-        """(keys [b], variables) -> pictures as `evaluation` wants them, of latents and random classes; `render` as
-        `_measured`."""
-        def draw(keys, variables):
+        """(keys [b], variables, counts [classes]) -> pictures as `evaluation` wants them, of latents and random
+        classes, each as often as `counts` says; `render` as `_measured`."""
+        def draw(keys, variables, counts=None):
             z = self.draw(keys)
             labels = None
             if self.conditional:
-                labels = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(k, 1), (), 0,
-                                                               self.generator.classes))(keys)
+                ends = jnp.cumsum(jnp.ones(self.generator.classes, jnp.int32) if counts is None else counts)
+                # The class of a picture chosen at random, as the authors of StyleGAN2-ADA draw labels.
+                pictures = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(k, 1), (), 0, ends[-1]))(keys)
+                labels = jnp.searchsorted(ends, pictures, side="right")
             return render(variables, z, labels, jax.vmap(lambda k: jax.random.fold_in(k, 2))(keys))
 
         return draw
 
     def evaluate(self, variables, data, rng):
-        """What `evaluation` asks for: values with their recipes."""
+        """What `evaluation` asks for: values with their recipes. Classes are drawn as often as the data compared with
+        have them, and the recipes say so."""
+        return self._evaluated(self._draw, variables, data, rng)
+
+    def _counts(self, data):
+        """How many of the pictures that `evaluation` compares with are of each class, [classes] int32; None where the
+        data cannot say or there are no classes."""
+        if not (self.conditional and hasattr(data, "source")):
+            return None
+        return labels_lib.counts(self.evaluation.source(data), self.generator.classes)
+
+    def _evaluated(self, draw, variables, data, rng):
+        """`evaluation` of what `draw` (see `_drawing`) makes."""
         if self.evaluation is None:
             return {}
-        return self.evaluation(self._draw, rng, data, (variables,), self.value_range, self.how(variables),
-                               self.paths(variables), self.moves(variables))
+        counts, how = self._counts(data), self.how(variables)
+        if self.conditional:
+            drawn = "equally often" if counts is None else "as often as in the data"
+            how = (*how, ("classes", drawn))
+            if counts is not None:
+                how = (*how, ("class_counts", hashlib.sha256(counts.astype("<i4").tobytes()).hexdigest()[:8]))
+        return self.evaluation(draw, rng, data, (variables, counts), self.value_range, how, self.paths(variables),
+                               self.moves(variables))
 
     def paths(self, variables: Any) -> Callable[[str], Paths] | None:
         """For path lengths, see `Evaluation`; None where z is no vector to walk along."""

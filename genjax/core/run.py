@@ -30,7 +30,7 @@ LOCK = ".lock"
 MARKS = ("DONE", "FAILED", "PREEMPTED")
 # Keys that may change between a run and its resumption without changing what is computed up to there.
 FREE = ("train.steps", "train.log_every", "train.save_every", "train.preview_every", "train.eval_every",
-        "train.keep", "train.steps_per_call", "mesh.", "sharding")
+        "train.keep", "train.steps_per_call", "mesh.", "sharding", "task.unseen_classes")
 MEASURED = "task.evaluation"  # what is measured of the samples: may change too, until it has chosen a best snapshot
 FILES = tuple(f"{MEASURED}.{name}" for name in ("path", "lpips_trunk", "lpips_heads"))  # may lie elsewhere at any time
 BEST = "best.npz"

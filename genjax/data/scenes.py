@@ -248,6 +248,11 @@ class ScenesSource:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _kept=None)
 
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """[N] int32, drawn without pictures."""
+        return _draw(self.preset, self.seed, SPLITS[self.split] + np.arange(self.count), 0)["label"]
+
     def __len__(self) -> int:
         return self.count
 

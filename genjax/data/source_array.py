@@ -123,6 +123,12 @@ class Part:
         return self.source.classes
 
     @property
+    def labels(self) -> np.ndarray | None:
+        """[N] integers; None where the source has none to show."""
+        labels = getattr(self.source, "labels", None)
+        return None if labels is None else labels[self.first:self.end]
+
+    @property
     def rows(self):
         """`Source.rows` of the part; an AttributeError where the source has none."""
         rows = self.source.rows
@@ -212,6 +218,7 @@ def check_labels(x: np.ndarray, name: str) -> np.ndarray:
     if x.ndim == 2 and x.shape[1] == 1:
         x = x[:, 0]
     whole = np.issubdtype(x.dtype, np.integer) or (np.issubdtype(x.dtype, np.floating) and (x == np.round(x)).all())
-    if x.ndim != 1 or not whole:
-        raise errors.UserError(f"{name} has shape {x.shape} and dtype {x.dtype}; labels are [N] whole numbers")
+    if x.ndim != 1 or not whole or (x.size and max(-int(x.min()), int(x.max())) >= 2**31):
+        raise errors.UserError(f"{name} has shape {x.shape} and dtype {x.dtype}; labels are [N] whole numbers below"
+                               " 2^31")
     return x.astype(np.int32)

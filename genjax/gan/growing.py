@@ -267,11 +267,7 @@ class Growing(Adversarial):
     def evaluate(self, variables, data, rng):
         """What `evaluation` asks for, always at full size: smaller pictures have their pixels repeated, as in the
         authors' code, and the recipe says from which size."""
-        if self.evaluation is None:
-            return {}
-        size = int(variables["resolution"])
-        return self.evaluation(self._draws[size], rng, data, (variables,), self.value_range, self.how(variables),
-                               self.paths(variables))
+        return self._evaluated(self._draws[int(variables["resolution"])], variables, data, rng)
 
     @property
     def _noisy(self) -> bool:

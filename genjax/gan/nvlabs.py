@@ -366,7 +366,8 @@ def config_of(g: dict[str, Any], d: dict[str, Any] | None = None, data: str = ""
             "genjax.gan.style_task.StyleAdversarial", generator=config_lib.node("genjax.gan.stylegan2.Generator", **g),
             discriminator=config_lib.node("genjax.gan.stylegan2.Discriminator", **d), g_optimizer="@optimizer",
             d_optimizer=config_lib.node("genjax.core.optim.lazy_adam", learning_rate=0.002, every=16),
-            latent_dim=g["z_dim"], conditional=g["classes"] > 0),
+            latent_dim=g["z_dim"], conditional=g["classes"] > 0,
+            unseen_classes=g["classes"] > 0),  # it is trained already
         data=config_lib.node(
             "genjax.data.pipeline.Pipeline", source=data, image_size=g["resolution"], channels=g["channels"],
             batch_size=32),

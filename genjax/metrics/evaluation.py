@@ -160,6 +160,10 @@ class Evaluation:
         if MOVES in self.metrics and moves is None:
             raise UserError(f"{MOVES}: this task has no objects to move; leave it out")
 
+    def source(self, data: Any) -> Any:
+        """The source of the pictures that are compared with, of a run's data set."""
+        return Reals.of_pipeline(data, 0, self.reference_split).source
+
     def _reals(self, data: Any) -> Reals:
         if not hasattr(data, "source"):
             raise UserError(f"config.task.evaluation compares with a data source's pictures; {type(data).__name__} has"

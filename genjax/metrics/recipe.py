@@ -68,7 +68,9 @@ class Recipe:
         `ALONE`, whose parameters hold the generator's "resolution".
       n_real, n_fake: how many images.
       uint8: how generated floats became 8 bits.
-      parameters: the metric's own, e.g. (("k", 3),), sorted by name.
+      parameters: the metric's own, e.g. (("k", 3),), sorted by name; and how the pictures were drawn where there was a
+        choice: "classes" and "class_counts" (a digest) say how often each class was; of a network with classes, a
+        recipe without them is of values from before they were recorded, with classes equally often.
 
     Raises:
       UserError: an unknown metric.

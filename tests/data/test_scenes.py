@@ -297,6 +297,7 @@ def test_source_and_pipeline():
     np.testing.assert_allclose(rows["image"] / 127.5 - 1, direct.batch(0)["image"], atol=1e-6)
     np.testing.assert_array_equal(source[7]["image"], rows["image"][7])
     assert source[7]["label"] == rows["label"][7] and len(source) == 20 and source.classes == direct.classes
+    np.testing.assert_array_equal(source.labels[:10], source.rows(np.arange(10))["label"])
     fresh = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(fresh[19]["image"], rows["image"][19])
     assert fresh.captions(np.asarray([3])) == direct.captions(0, 3, 4)

@@ -130,6 +130,7 @@ BAD_NPZ = {
     "flat": (dict(images=np.zeros((2, 9), np.uint8)), "", "[N, H, W]"),
     "no pictures": (dict(images=X[:0]), "", "[N, H, W]"),
     "label count": (dict(images=X, labels=Y[:2]), "", "2 labels"),
+    "label range": (dict(images=X, labels=Y.astype(np.int64) + 2**32), "", "below 2^31"),
     "label kind": (dict(images=X, labels=Y + 0.5), "", "whole numbers"),
     "objects": (dict(images=np.array([{}, {}], dtype=object)), "", "np.savez"),
     "key": (dict(pictures=X), ":picture", "did you mean 'pictures'"),

@@ -92,6 +92,7 @@ def test_reads_array_record_without_tensorflow(tmp_path):
     write_set(tmp_path)
     train, test = (open_source("tfds:tiny", s, data_dir=str(tmp_path)) for s in ("train", "test"))
     assert len(train) == 7 and len(test) == 3 and train.labelled and len(train.classes) == 3
+    assert train.labels.tolist() == [0, 1, 2, 0, 1, 2, 0] == [train[i]["label"] for i in range(7)]
     for i in (6, 0, 3):
         element = train[i]
         np.testing.assert_array_equal(element["image"], X[i])

@@ -1,5 +1,6 @@
 """Adversarial training: a step against the same step written out, turns, lazy penalties, labels, samples."""
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -12,9 +13,11 @@ from PIL import Image
 
 from genjax.core import rng as rng_lib
 from genjax.core import snapshot
+from genjax.data.pipeline import Pipeline
 from genjax.data.source_array import ArraySource, Part
 from genjax.errors import UserError
 from genjax.losses import adversarial as losses
+from genjax.metrics.evaluation import Evaluation
 from genjax.viz.grid import image_grid
 from tests.gan.tiny import SPEC, batch, task
 
@@ -180,8 +183,8 @@ def test_bad_settings_are_one_line():
 
 
 @pytest.mark.parametrize("source", [
-    ArraySource(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 4, 1])),
-    Part(ArraySource(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 4, 1])), 0, 2, "part"),
+    ArraySource(np.zeros((5, 2, 2, 1), np.uint8), np.array([0, 4, 1, 3, 2])),
+    Part(ArraySource(np.zeros((6, 2, 2, 1), np.uint8), np.array([0, 4, 1, 2, 3, 5])), 0, 5, "part"),
     types.SimpleNamespace()])
 def test_labels_beyond_the_classes_are_one_line(source):
     """Labels in memory, in a part of such a source, or only the names of the classes."""
@@ -191,6 +194,59 @@ def test_labels_beyond_the_classes_are_one_line(source):
     task().check_data(data)
     with pytest.raises(UserError, match=r"labels 0 to 4, the generator 3 classes; set config.task.generator.classes=5"):
         task(classes=3, conditional=True).check_data(data)
+
+
+def labelled(*numbers, **kwargs):
+    """A data set with these labels."""
+    source = ArraySource(np.zeros((len(numbers), 2, 2, 1), np.uint8), np.array(numbers), "mine", **kwargs)
+    return Pipeline(source, batch_size=2)
+
+
+@pytest.mark.parametrize(("numbers", "says"), [
+    ((0, 2, -1, 1), r"mine has the label -1 \(picture 2, counted from 0\)"),
+    ((0, 1), r"labels 0 to 1, the generator 3 classes, of which 1 would never be seen; set"
+             r" config.task.generator.classes=2 and config.task.discriminator.classes=2 \(.* argument classes=2\), or"
+             r" config.task.unseen_classes=True"),
+    ((0, 2, 2), r"labels 0 to 2, but no picture of class 1 \(1 such classes\).*config.task.unseen_classes=True"),
+    ((0, 0, 1, 2, 3), "labels 0 to 3, the generator 3 classes"),
+])
+def test_every_label_is_checked_and_every_class_has_to_occur(numbers, says):
+    with pytest.raises(UserError, match=says):
+        task(classes=3, conditional=True).check_data(labelled(*numbers))
+    task(classes=3).check_data(labelled(*numbers))
+    wrong = min(numbers) < 0 or max(numbers) > 2
+    with pytest.raises(UserError, match=says) if wrong else contextlib.nullcontext():
+        task(classes=3, conditional=True, unseen_classes=True).check_data(labelled(*numbers))
+
+
+def test_measured_samples_have_the_classes_of_the_data(monkeypatch):
+    """As often as there, always the same ones, and the recipe says so; what is compared with decides, not what is
+    trained on."""
+    t = task(classes=3, conditional=True, evaluation=Evaluation(metrics=("ms_ssim",), n=600))
+    state = t.init(jax.random.key(0), SPEC)
+    seen = {}
+    monkeypatch.setattr(Evaluation, "__call__", lambda self, draw, key, data, args, range, how, *_: seen.update(
+        args=args, how=dict(how)) or {})
+    recipes = []
+    for numbers in ((0,) * 7 + (2,) * 3, (0,) * 3 + (2,) * 7, (0, 0, 2, 2)):
+        t.evaluate(t.export(state), labelled(*numbers), KEY)
+        drawn = []
+        draw = t._drawing(lambda variables, z, labels, keys, drawn=drawn: drawn.append(labels) or labels)
+        for _ in range(2):
+            draw(jax.random.split(KEY, 600), *seen["args"])
+        assert np.array_equal(*drawn)
+        share = np.bincount(drawn[0], minlength=3) / 600
+        np.testing.assert_allclose(share, np.bincount(numbers, minlength=3) / len(numbers), atol=0.06)
+        assert share[1] == 0 and seen["how"]["classes"] == "as often as in the data"
+        recipes.append(seen["how"]["class_counts"])
+    assert len(set(recipes)) == 3
+    with pytest.raises(UserError, match="mine has the label 3, and the generator the classes 0 to 2"):
+        t.evaluate(t.export(state), labelled(0, 3), KEY)
+    part = labelled(0, 1, 2)
+    part.another = lambda split: labelled(2, 2, 2).source
+    dataclasses.replace(t, evaluation=Evaluation(metrics=("ms_ssim",), reference_split="test")).evaluate(
+        t.export(state), part, KEY)
+    assert np.asarray(seen["args"][1]).tolist() == [0, 0, 3]
 
 
 def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
