@@ -17,6 +17,7 @@ import launch
 from genjax.core import config as config_lib
 from genjax.core import inspect as inspect_lib
 from genjax.core.checkpoint import save_snapshot
+from genjax.verbs import VERBS
 
 TOY = "tests/core/toy_config.py"
 TRAIN = ("train", "--config", TOY, "--workdir", "{dir}/new", "--quiet")
@@ -364,7 +365,7 @@ def test_memory_errors_of_every_kind(capsys, tmp_path, monkeypatch, error):
     def fails(*a):
         raise error
 
-    monkeypatch.setattr(launch, "_train", fails)
+    monkeypatch.setattr(VERBS["train"], "run", fails)
     assert "does not fit into memory (" in refused(capsys, tmp_path, *TRAIN)
 
 
@@ -372,7 +373,7 @@ def test_other_errors_of_the_runtime_keep_their_traceback(monkeypatch):
     def fails(*a):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
-    monkeypatch.setattr(launch, "_train", fails)
+    monkeypatch.setattr(VERBS["train"], "run", fails)
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
         launch.main(["train", "--config", TOY])
 
