@@ -22,6 +22,16 @@ from genjax.core import launchers
 from genjax.errors import UserError
 from genjax.verbs import VERBS
 from genjax.verbs.command_line import parse
+from genjax.viz import waiting
+
+
+class Terminal(logging.StreamHandler):
+    """Log lines on standard error, above the line that ticks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one."""
+        with waiting.aside():
+            super().emit(record)
 
 
 def _too_large(error: Exception) -> str | None:
@@ -35,7 +45,7 @@ def _too_large(error: Exception) -> str | None:
 
 def one_line(argv: list[str] | None = None) -> int:
     """Parses, runs, and turns what the user can mend into one line and exit code 2."""
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = Terminal(sys.stderr)
     # Errors are the one line below (a run's log file has them too), and Orbax logs to these two what it then raises.
     terminal.addFilter(lambda r: r.name not in ("absl", "asyncio")
                        and not (r.name == "genjax" and r.levelno >= logging.ERROR))
@@ -44,6 +54,7 @@ def one_line(argv: list[str] | None = None) -> int:
     logging.getLogger("genjax").setLevel(logging.INFO)
     try:
         args, overrides = parse(sys.argv[1:] if argv is None else argv, __doc__)
+        waiting.quiet(getattr(args, "quiet", False))
         if getattr(args, "quiet", False):
             terminal.setLevel(logging.WARNING)
         from genjax.core import backend

@@ -3,10 +3,17 @@
 import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 from genjax.errors import UserError
+from genjax.viz import waiting
 
+# jax announces when each of these begins, and for how long it went on when it ends.
+COMPILING = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration",
+             "/jax/core/compile/backend_compile_duration")
+ALARM = 60.0  # seconds into a compilation; XLA's alarm comes after 120
+FATAL = 3
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
@@ -45,6 +52,46 @@ def leave_devices() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
+def show_compiling() -> None:
+    """Whatever compiles from now on shows that it does (`genjax.viz.waiting`), and XLA no longer prints its alarm "Very
+    slow compile? If you want to file a bug, ..." after two minutes. The alarm is logged as an error and has no switch
+    of its own: from a compilation's second minute to its end, XLA prints fatal errors alone. One that fails raises all
+    the same. TF_CPP_MIN_LOG_LEVEL=0 prints everything, the alarm too."""
+    import jax
+
+    if not _listening:
+        _listening.append(True)
+        jax.monitoring.register_scalar_listener(_compilation_begins)
+        jax.monitoring.register_event_duration_secs_listener(_compilation_ends)
+
+
+_listening: list[bool] = []
+_compiling: dict[int, list[waiting.Wait]] = {}  # by thread: one may begin within another
+
+
+def _compilation_begins(event: str, value: float, **_) -> None:
+    if event in COMPILING:
+        wait = waiting.begin("compiling", long=(ALARM, lambda: _log_from(FATAL)))
+        _compiling.setdefault(threading.get_ident(), []).append(wait)
+
+
+def _compilation_ends(event: str, seconds: float, **_) -> None:
+    if event in COMPILING and (mine := _compiling.get(threading.get_ident())):
+        wait = mine.pop()
+        waiting.end(wait)
+        if wait.long is None:  # it was called
+            _log_from(int(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or 1))  # 1 is jax's own choice
+
+
+def _log_from(severity: int) -> None:
+    """The least severe messages that XLA's C++ code prints from now on: 0 information, ... 2 errors, 3 fatal ones."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
+        with contextlib.suppress(ImportError, AttributeError):  # a jaxlib without it shows its alarm
+            from jaxlib.utils import absl_set_min_log_level
+
+            absl_set_min_log_level(severity)
+
+
 def start() -> None:
     """Turns the persistent compilation cache on and checks that the asked-for backend is there.
 
@@ -60,6 +107,7 @@ def start() -> None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
         except OSError:
             pass  # an unwritable home only costs compile time
+    show_compiling()
     try:
         jax.devices()
     except RuntimeError as e:

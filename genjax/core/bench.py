@@ -15,6 +15,7 @@ import jax
 from genjax.core import config as config_lib
 from genjax.core import inspect
 from genjax.errors import UserError, unknown
+from genjax.viz.waiting import waiting
 
 COLUMNS = ("case", "unit", "genjax", "peer", "peer_name", "ratio", "device")
 
@@ -82,7 +83,9 @@ def bench(name: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
     if repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {repeats}")
     run = Bench(repeats, smoke)
-    config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run, arg)(run)
+    measure = config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run, arg)
+    with waiting(lambda: f"measuring {name}" + (f" (after {run.rows[-1]['case']})" if run.rows else "")):
+        measure(run)
     return run.rows
 
 

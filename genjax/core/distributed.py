@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding
 
 from genjax.core import cluster
 from genjax.errors import UserError
+from genjax.viz import waiting
 
 log = logging.getLogger("genjax")
 
@@ -83,6 +84,7 @@ def _quiet() -> None:
     """Process 0 speaks for all."""
     if not main():
         log.setLevel(logging.WARNING)
+        waiting.quiet(True)
 
 
 def several() -> bool:

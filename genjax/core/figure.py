@@ -30,6 +30,7 @@ from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
 from genjax.viz.grid import Panel, save_png
 from genjax.viz.report import Report, number
+from genjax.viz.waiting import waiting
 
 log = logging.getLogger("genjax")
 
@@ -71,6 +72,12 @@ class FigureRun:
         self._notes: list[str] = []
         self._runs: list[tuple[str, float, int]] = []
         self._planned = 0
+
+    @property
+    def so_far(self) -> str:
+        """What there is already, in words; "" for nothing."""
+        there = {"run": len(self._runs), "picture": len(self._pictures), "row": len(self.rows)}
+        return ", ".join(f"{n} {what}{'s' * (n > 1)}" for what, n in there.items() if n)
 
     @property
     def passed(self) -> bool:
@@ -218,7 +225,8 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
         raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
     began = time.time()
     fig = FigureRun(name + colon + arg, scale, folder, images, quiet)
-    draw(fig)
+    with waiting(lambda: f"drawing {fig.name}" + (f" (so far {fig.so_far})" if fig.so_far else "")):
+        draw(fig)
     fig.finish(config_lib.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
     return fig
 

@@ -28,6 +28,7 @@ from genjax.core.record import Recorder, Silent, ids, numbers, record_data, save
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
+from genjax.viz.waiting import waiting
 
 log = logging.getLogger("genjax")
 
@@ -84,6 +85,7 @@ class _Loop:
                  self.folder.path, self.step, self.total, kinds)
         if distributed.main():
             log.info("data: %s", record_data(self.folder, self.experiment.data))
+        first = "the first step"
         while True:
             self._old_state_events()
             if self.step >= self.total or self.stopped:
@@ -93,7 +95,11 @@ class _Loop:
             count = self._until_next_event()
             self._trace(count)
             batch = self.programs.put(self.step, count)
-            self.state, metrics = self.programs.step(self.state, batch, count)
+            with waiting(first) if first else contextlib.nullcontext():
+                self.state, metrics = self.programs.step(self.state, batch, count)
+                if first:
+                    jax.block_until_ready(metrics)
+                    first = None
             self.pending.append((self.step, count, metrics))
             self.step += count
             # One call stays in flight while the one before it is fetched: the device never waits for the log.
@@ -178,7 +184,8 @@ class _Loop:
         return distributed.gather(self.experiment.task.export(self.state))
 
     def _evaluate(self, variables: dict[str, Any]) -> None:
-        found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
+        with waiting("evaluating"):
+            found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
         self.metrics = numbers(self.folder, found, self.step)
         self.record.row(self.step, "eval", self.metrics, ids(found))
         if self.every["eval"] and self.step % self.every["eval"] == 0:
@@ -190,7 +197,9 @@ class _Loop:
             **more})
 
     def _preview(self, variables: dict[str, Any]) -> None:
-        images = self.experiment.task.preview(variables, self.experiment.data.batch(self.step), self._rng("preview"))
+        with waiting("drawing a preview"):
+            images = self.experiment.task.preview(variables, self.experiment.data.batch(self.step),
+                                                  self._rng("preview"))
         if images:
             images = {k: np.asarray(v) for k, v in images.items()}
             save_previews(self.folder.samples / f"step_{self.step:08d}.png", images)
@@ -233,7 +242,8 @@ class _Loop:
         if self.metrics:
             self._snapshot(variables, file)
         self._preview(variables)
-        found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
+        with waiting("drawing the results"):
+            found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
         for name, image in found.items():
             save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
 
@@ -261,10 +271,11 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
     """
     folder = RunFolder(workdir)
-    experiment = config_lib.build(config)
-    experiment.lengths()  # the config's own errors come before anything is written
-    experiment.check_best()
-    experiment.task.check_data(experiment.data)
+    with waiting("opening the data"):
+        experiment = config_lib.build(config)
+        experiment.lengths()  # the config's own errors come before anything is written
+        experiment.check_best()
+        experiment.task.check_data(experiment.data)
     programs = Programs(experiment)
     was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
     if not (was == "done" and (info.get("stopped") or info.get("step", 0) >= experiment.steps("steps"))):

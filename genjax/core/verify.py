@@ -20,6 +20,7 @@ from genjax.core import inspect
 from genjax.core.run import RunFolder, take_lock
 from genjax.errors import UserError
 from genjax.viz import jsonl
+from genjax.viz.waiting import waiting
 
 PREEMPTED = 75
 
@@ -43,6 +44,9 @@ class Run:
         file = self.folder / "metrics.jsonl"
         return file.read_bytes().count(b'"kind": "train"') if file.exists() else 0
 
+    def _so_far(self) -> str:
+        return f"{self.folder.name}: start {self.starts}, {self.steps()} steps"
+
     def interrupt(self, when: Callable[[], bool], delay: float = 0.0, sig: int = signal.SIGKILL) -> bool:
         """Starts the run and sends `sig` so long after `when()` first holds; False when it ended before.
 
@@ -50,12 +54,13 @@ class Run:
           UserError: it failed by itself.
         """
         process = self.start()
-        while process.poll() is None and not when():
-            time.sleep(0.002)
-        if process.poll() is None and delay:
-            time.sleep(delay)
-        process.send_signal(sig)
-        out, err = process.communicate()
+        with waiting(self._so_far):
+            while process.poll() is None and not when():
+                time.sleep(0.002)
+            if process.poll() is None and delay:
+                time.sleep(delay)
+            process.send_signal(sig)
+            out, err = process.communicate()
         if process.returncode not in (0, -sig, PREEMPTED):
             raise UserError(self._failure(process.returncode, err or out))
         return process.returncode != 0
@@ -67,7 +72,8 @@ class Run:
           UserError: it fails.
         """
         process = self.start()
-        out, err = process.communicate()
+        with waiting(self._so_far):
+            out, err = process.communicate()
         if process.returncode != 0:
             raise UserError(self._failure(process.returncode, err or out))
         return inspect.status(str(self.folder))["digest"]

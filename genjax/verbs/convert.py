@@ -2,6 +2,8 @@
 
 import argparse
 
+from genjax.viz.waiting import waiting
+
 TEXT = "make a run folder of a published StyleGAN2-ADA pickle, for sample, eval, report and status"
 LOOKS = False
 
@@ -19,5 +21,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """Prints the folder."""
     from genjax.gan import nvlabs
 
-    print(nvlabs.convert_file(args.file, args.out, args.data))
+    with waiting("converting"):
+        folder = nvlabs.convert_file(args.file, args.out, args.data)
+    print(folder)
     return 0

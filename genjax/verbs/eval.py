@@ -3,6 +3,7 @@
 import argparse
 
 from genjax.verbs import arguments as common
+from genjax.viz.waiting import waiting
 
 TEXT = "compute the task's metrics from a run's newest snapshot"
 LOOKS = False
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     from genjax.errors import UserError
 
     chosen = [f"task.evaluation.metrics={args.metrics}"] if args.metrics else []
-    row = snapshot.evaluate(args.run, args.snapshot, [*chosen, *overrides])
+    with waiting("evaluating"):
+        row = snapshot.evaluate(args.run, args.snapshot, [*chosen, *overrides])
     if row.keys() <= {"step"}:
         can = "evaluation" in snapshot.OpenedRun(args.run).config.task
         fix = "; add --metrics NAMES, e.g. --metrics fid (see eval --help)" if can else ": its task has no metrics"

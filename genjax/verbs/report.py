@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from genjax.viz.waiting import waiting
+
 TEXT = "write a run's or a sweep's report.html again"
 LOOKS = True
 
@@ -17,5 +19,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     from genjax.core import report, sweep_run
 
     is_sweep = (Path(args.run) / sweep_run.SWEEP).is_file()
-    print(sweep_run.report(Path(args.run)) if is_sweep else report.write(args.run))
+    with waiting("writing the report"):
+        page = sweep_run.report(Path(args.run)) if is_sweep else report.write(args.run)
+    print(page)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 
 from genjax.verbs import arguments as common
+from genjax.viz.waiting import waiting
 
 TEXT = "draw samples from a run's newest snapshot; --control steers them (a walk, a rotation, ...)"
 LOOKS = False
@@ -28,11 +29,14 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
     if args.control is None:
         n = 16 if args.n is None else args.n
-        print(snapshot.sample(args.run, args.snapshot, n, args.seed, args.out, args.classes))
+        with waiting("drawing samples"):
+            path = snapshot.sample(args.run, args.snapshot, n, args.seed, args.out, args.classes)
+        print(path)
     elif not args.control:
         print(control.listing(args.run))
     else:
         options = [*args.control_options, *([] if args.n is None else [f"n={args.n}"])]
-        paths = control.sample(args.run, args.control, options, args.snapshot, args.seed, args.out)
+        with waiting(f"drawing {args.control}"):
+            paths = control.sample(args.run, args.control, options, args.snapshot, args.seed, args.out)
         print("\n".join(map(str, paths)))
     return 0

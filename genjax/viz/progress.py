@@ -1,9 +1,12 @@
 """Progress with rate and time left: a tqdm bar on a terminal, plain lines for a file or a pipe."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
+
+from genjax.viz import waiting
 
 
 class Progress:
@@ -52,6 +55,10 @@ class Progress:
         self._rate: float | None = None
         self._closed = False
         self._bar = self._terminal_bar()
+        self._postfix = ""
+        self._held = contextlib.ExitStack()
+        if self._bar is not None:
+            self._held.enter_context(waiting.within(self))
 
     def update(self, n: int = 1, metrics: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Counts `n` more steps; new metrics (numbers, arrays of one number, strings) replace older ones."""
@@ -61,7 +68,8 @@ class Progress:
         if self._bar is not None:
             if now - self._printed >= 0.2 or self.n == self.total:
                 self._printed = now
-                self._bar.set_postfix_str(self._metric_text(), refresh=False)
+                self._postfix = self._metric_text()
+                self._bar.set_postfix_str(self._postfix, refresh=False)
             self._bar.update(n)
             return
         if self._mark is None:  # the first call holds the compilation: measure from its end
@@ -70,6 +78,10 @@ class Progress:
             self._measure(now)
             self._printed = now
             self._print(self._line())
+
+    def waiting(self, text: str) -> None:
+        """Shows what is waited for in the place of the metrics; "" brings these back."""
+        self._bar.set_postfix_str(text or self._postfix, refresh=True)
 
     def write(self, line: str) -> None:
         """Prints a line without disturbing the bar."""
@@ -83,6 +95,7 @@ class Progress:
         if self._closed:
             return
         self._closed = True
+        self._held.close()
         if self._bar is not None:
             self._bar.set_postfix_str(self._metric_text(), refresh=False)
             self._bar.close()
