@@ -11,21 +11,21 @@ Expected: F16 at sigma 25 30.4 dB with the average over outputs (nine colour ima
 authors' files 31.29), near iteration 1800.
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import parse_arg
+from configs.dip._base import arguments, restoration, skip
 from genjax.core.search import search
 from genjax.core.sweep import grid, log_uniform, uniform
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128, narrower), sigma."""
-    a = parse_arg(arg, small=False, sigma=25)
+    """Structural arguments: small (128 pixels, narrower), size (pixels; 0 keeps the picture), sigma."""
+    a = arguments(arg, sigma=25)
     return restoration(
         image="builtin:photos/astronaut",
         data={"problem": "denoise", "sigma": float(a.sigma)},
         network=skip(64 if a.small else 128),
         steps=3000,
         small=a.small,
+        size=a.size,
         small_steps=900,
         reg_noise_std=1 / 20 if a.sigma >= 50 else 1 / 30,
         es_window=100,

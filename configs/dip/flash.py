@@ -8,19 +8,19 @@ Ulyanov, Vedaldi and Lempitsky, CVPR 2018, section 3.4; settings of the authors'
 Without pictures of your own, a photograph and its darkened, reddened, noisy copy stand in.
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import parse_arg
+from configs.dip._base import arguments, restoration, skip
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128, narrower)."""
-    a = parse_arg(arg, small=False)
+    """Structural arguments: small (128 pixels, narrower), size (pixels; 0 keeps the picture)."""
+    a = arguments(arg)
     config = restoration(
         image="builtin:photos/astronaut",
         data={"problem": "flash", "guide": "@guide"},
         network=skip(64 if a.small else 128, upsample=("nearest", "nearest", "bilinear", "bilinear", "bilinear")),
         steps=601,
         small=a.small,
+        size=a.size,
         learning_rate=0.1,
         input_kind="image",
         input_channels=3,

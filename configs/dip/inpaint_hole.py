@@ -9,8 +9,8 @@ skip connections hurt: an encoder-decoder of 6 scales (2,996,467 parameters) is 
 Holes are removal masks in the paper's pictures, so PSNR inside them says little: look at the picture.
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import node, parse_arg
+from configs.dip._base import arguments, restoration, skip
+from genjax.core.config import node
 from genjax.errors import UserError, unknown
 
 WIDTHS = (16, 32, 64, 128, 128, 128)
@@ -19,8 +19,9 @@ DEPTHS = ("hourglass", "skip")  # networks that come in several depths
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128), network (see NETWORKS), depth (1 to 6, of hourglass and skip)."""
-    a = parse_arg(arg, small=False, network="hourglass", depth=0)
+    """Structural arguments: small (128 pixels), size (pixels; 0 keeps the picture), network (see NETWORKS), depth (1 to
+    6, of hourglass and skip)."""
+    a = arguments(arg, network="hourglass", depth=0)
     if a.network not in NETWORKS:
         raise unknown("network", a.network, NETWORKS)
     if a.depth and a.network not in DEPTHS:
@@ -45,10 +46,11 @@ def get_config(arg: str = ""):
     return restoration(
         image="builtin:photos/astronaut",
         mask="hole:0.25",
-        data={"problem": "inpaint", "crop_multiple": 64},
+        data={"problem": "inpaint"},
         network=network,
         steps=steps,
         small=a.small,
+        size=a.size,
         learning_rate=rate,
         smoke=smoke,
         **task,

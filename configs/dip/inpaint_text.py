@@ -10,21 +10,21 @@ A mask is white where the picture is known (--config.data.invert_mask=True for t
 Expected (the authors' frames, kate): 34.61 dB on the known pixels, 30.18 in the holes at iteration 2000.
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import parse_arg
+from configs.dip._base import arguments, restoration, skip
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128, narrower)."""
-    a = parse_arg(arg, small=False)
+    """Structural arguments: small (128 pixels, narrower), size (pixels; 0 keeps the picture)."""
+    a = arguments(arg)
     width = 64 if a.small else 128
     return restoration(
         image="builtin:photos/astronaut",
         mask="text",
-        data={"problem": "inpaint", "crop_multiple": 64},
+        data={"problem": "inpaint"},
         network=skip(width, skip=width, upsample="nearest"),
         steps=6001,
         small=a.small,
+        size=a.size,
         small_steps=900,
         reg_noise_std=0.03,
     )

@@ -6,16 +6,16 @@ loss is minimised over bare pixels, over pixels with total variation, and over t
     python launch.py train --config configs/dip/prior_effect.py:prior=tv,small
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import node, parse_arg
+from configs.dip._base import arguments, restoration, skip
+from genjax.core.config import node
 from genjax.errors import unknown
 
 PRIORS = ("network", "tv", "none")
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128), prior (network, tv, none)."""
-    a = parse_arg(arg, small=False, prior="network")
+    """Structural arguments: small (128 pixels), size (pixels; 0 keeps the picture), prior (network, tv, none)."""
+    a = arguments(arg, prior="network")
     if a.prior not in PRIORS:
         raise unknown("prior", a.prior, PRIORS)
     pixels = a.prior != "network"
@@ -26,6 +26,7 @@ def get_config(arg: str = ""):
         network=network,
         steps=2000,
         small=a.small,
+        size=a.size,
         factor=4,
         input_channels=3,
         tv_weight=1e-7 if a.prior == "tv" else 0.0,

@@ -11,15 +11,18 @@ of the authors' restoration notebook.
 Expected: Barbara 32.22 dB at 50 % (convolutional sparse coding 28.14, nearest known pixel 24.59).
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import node, parse_arg
+from configs.dip._base import arguments, restoration, skip
+from genjax.core.config import node
+from genjax.errors import UserError
 
 NARROW = (16, 32, 64, 128, 128)
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128, narrower), missing (per cent)."""
-    a = parse_arg(arg, small=False, missing=50)
+    """Structural arguments: small (128 pixels, narrower), size (pixels; 0 keeps the picture), missing (per cent)."""
+    a = arguments(arg, missing=50)
+    if not 1 <= a.missing <= 99:
+        raise UserError(f"missing={a.missing}: per cent of the pixels, from 1 to 99")
     if a.missing >= 90:
         network = node("genjax.dip.networks.Skip", channels_down=NARROW, channels_up=NARROW, channels_skip=0,
                        downsample="avg")
@@ -33,6 +36,7 @@ def get_config(arg: str = ""):
         network=network,
         steps=steps,
         small=a.small,
+        size=a.size,
         small_steps=900,
         learning_rate=0.005 if a.small and a.missing < 90 else rate,
         reg_noise_std=noise,

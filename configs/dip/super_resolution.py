@@ -10,19 +10,19 @@ high-resolution one, the forward model inside the loss a 2-lobe Lanczos at phase
 Expected: Set5 x4 29.90 dB on luma (bicubic 28.43), Set14 x4 27.00; zebra x4 23.65 dB at iteration 1500.
 """
 
-from configs.dip._base import restoration, skip
-from genjax.core.config import parse_arg
+from configs.dip._base import arguments, restoration, skip
 
 
 def get_config(arg: str = ""):
-    """Structural arguments: small (128 x 128, narrower), factor (4 or 8)."""
-    a = parse_arg(arg, small=False, factor=4)
+    """Structural arguments: small (128 pixels, narrower), size (pixels; 0 keeps the picture), factor (4 or 8)."""
+    a = arguments(arg, factor=4)
     return restoration(
         image="builtin:photos/astronaut",
         data={"problem": "super_resolution", "factor": a.factor},
         network=skip(64 if a.small else 128),
         steps=4000 if a.factor >= 8 else 2000,
         small=a.small,
+        size=a.size,
         factor=a.factor,
         reg_noise_std=0.05 if a.factor >= 8 else 0.03,
     )

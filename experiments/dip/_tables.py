@@ -26,6 +26,7 @@ from genjax.viz.grid import Panel, sheet
 
 TOGETHER = 4  # pictures per batch at small scale
 SHOWN = 16  # rows of the sheet
+CUT = "data.crop_multiple=32"  # the pictures of the papers' tables are cut so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +220,7 @@ def draw(fig: FigureRun, name: str, found: Sequence[Picture], methods: Sequence[
             case = f"{name} {run.case} {group[0].name}" + (f" and {len(group) - 1} more, batch {number}"
                                                            if len(group) > 1 else "")
             own = group[0].overrides if len(group) == 1 else ()
-            result = fig.train(case, run.spec(fig), [f"image={specs}", *run.overrides, *own])
+            result = fig.train(case, run.spec(fig), [f"image={specs}", CUT, *run.overrides, *own])
             data = result.experiment.data
             batch = data.batch(0)
             restored = result.experiment.task.outputs(result.variables)

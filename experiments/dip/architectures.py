@@ -59,7 +59,7 @@ def run(fig: FigureRun) -> None:
     fig.plan(len(nets))
     picture = one_picture(fig, "builtin:photos/astronaut")
     mask = mask_beside(picture)
-    common = [f"image={picture}"] + ([f"mask={mask}"] if mask else [])
+    common = [f"image={picture}", "data.crop_multiple=64"] + ([f"mask={mask}"] if mask else [])
     panels, whole = [], {}
     for net in nets:
         small = fig.scale != "paper"

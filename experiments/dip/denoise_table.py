@@ -56,4 +56,4 @@ def run(fig: FigureRun) -> None:
     if fig.scale != "paper":
         fig.note("Below paper scale: 128 x 128 pixels, 64 channels, 900 of 3000 iterations; up to four pictures train "
                  "as one batch of independent networks. DIP is the running average over outputs; \"stopped blindly\" "
-                 "is the output where the variance of the outputs is smallest, chosen without the clean picture.")
+                 "is that average where the variance of the outputs is smallest, chosen without the clean picture.")

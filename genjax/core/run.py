@@ -173,6 +173,10 @@ class RunFolder:
                 return name.lower(), info if isinstance(info, dict) else {}
         return "running", {}
 
+    def results(self) -> list[Path]:
+        """The kept pictures that are the run's results, where its task says which (see `Task.results`)."""
+        return sorted(p for p in self.outputs.glob("*.png") if p.stem == "result" or p.stem.endswith("_result"))
+
     def newest_snapshot(self) -> Path:
         """The snapshot with the highest step."""
         found = sorted(self.snapshots.glob("step_*.npz"))

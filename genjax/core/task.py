@@ -74,7 +74,11 @@ class Task(Protocol):
 
     def results(self, variables: dict[str, Any], data: Any, rng: Array) -> dict[str, np.ndarray]:
         """Pictures to keep as files, [H,W,C] in [0,1]: at the end of a run each becomes RUN/outputs/NAME.png, pixel
-        for pixel. `{}` where nothing is made but weights."""
+        for pixel. `{}` where nothing is made but weights. Of several versions of one picture the one to take is called
+        `result`, of several pictures `NAME_result`."""
+
+    def remarks(self, variables: dict[str, Any], data: Any) -> tuple[str, ...]:
+        """Lines about the `results` of a finished run, for its log and report: which picture is which, and why."""
 
     def controls(self) -> dict[str, Callable[..., dict[str, np.ndarray]]]:
         """What samples can be steered by, for `sample RUN --control NAME`: functions by name, `f(variables, rng, *,
@@ -118,6 +122,10 @@ class TaskBase:
     def results(self, variables, data, rng):
         """No files."""
         return {}
+
+    def remarks(self, variables, data):
+        """Nothing to say."""
+        return ()
 
     def controls(self):
         """Nothing to steer."""

@@ -212,11 +212,12 @@ class _Loop:
         seconds = time.monotonic() - began
         if self.step > self.start or self.step not in self.saver.steps():
             self.saver.save(self.state)
+        remarks: tuple[str, ...] = ()
         if not preempted:
             variables = self._variables()
             if distributed.main():
                 try:
-                    self._keep(variables)
+                    remarks = self._keep(variables)
                 except UserError:  # what was trained is kept all the same
                     with contextlib.suppress(UserError):
                         self.saver.close()
@@ -228,14 +229,14 @@ class _Loop:
             # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
             self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped)
         elif distributed.main():
-            self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics,
+            self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics, remarks=remarks,
                              steps_per_second=(self.step - self.start) / seconds, stopped=self.stopped)
         distributed.barrier("end")
         return Outcome(self.state, self.step, preempted, self.metrics, seconds)
 
-    def _keep(self, variables: dict[str, Any]) -> None:
-        """Everything that a finished run leaves beside its checkpoint; what was trained comes first, so that nothing
-        that goes wrong in measuring it takes it away."""
+    def _keep(self, variables: dict[str, Any]) -> tuple[str, ...]:
+        """Everything that a finished run leaves beside its checkpoint, and the task's remarks; what was trained comes
+        first, so that nothing that goes wrong in measuring it takes it away."""
         file = self.folder.snapshots / f"step_{self.step:08d}.npz"
         self._snapshot(variables, file, metrics={})
         self._evaluate(variables)
@@ -246,6 +247,10 @@ class _Loop:
             found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
         for name, image in found.items():
             save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
+        remarks = self.experiment.task.remarks(variables, self.experiment.data)
+        for line in remarks:
+            log.info("%s", line)
+        return remarks
 
 
 def profile_steps(text: str | None) -> tuple[int, int] | None:

@@ -221,13 +221,15 @@ def load_pixels(spec: str | os.PathLike, *, channels: int = 3) -> np.ndarray:
     return to_channels(_decode(*_open(spec), background=1.0), channels)
 
 
-def load_mask(spec: str | os.PathLike, *, size: tuple[int, int], invert: bool = False) -> np.ndarray:
-    """Reads a mask: white (luma of at least one half) = known, black or transparent = hole.
+def load_mask(spec: str | os.PathLike, *, size: tuple[int, int], invert: bool = False,
+              threshold: float = 0.5) -> np.ndarray:
+    """Reads a mask: white = known, black or transparent = hole.
 
     Args:
-      spec: a file; any mode, grey values are thresholded at 0.5.
+      spec: a file of any mode.
       size: (H, W) of the picture it belongs to.
       invert: True for files whose white marks the hole.
+      threshold: the luma from which on a pixel is known (of the inverted file where `invert`), in (0, 1].
 
     Returns:
       [H, W, 1] float32 in {0, 1}; 1 = known, keep.
@@ -240,8 +242,13 @@ def load_mask(spec: str | os.PathLike, *, size: tuple[int, int], invert: bool = 
         raise errors.UserError(
             f"the mask {path} is {picture.height}x{picture.width} (height x width) but its picture is"
             f" {size[0]}x{size[1]}; give a mask of the picture's size")
-    keep = to_channels(to_float(_decode(path, picture, background=0.0)), 1) >= 0.5
-    keep = ~keep if invert else keep
+    white = to_channels(to_float(_decode(path, picture, background=0.0)), 1)
+    white = 1 - white if invert else white
+    keep = white >= threshold
+    if not keep.any() and white.max() >= 0.5:
+        raise errors.UserError(f"the mask {path} keeps no pixel: its {'darkest' if invert else 'brightest'} is"
+                               f" {'1 - ' if invert else ''}{white.max():.2f}, and known from {threshold:g} on; set"
+                               f" mask_threshold={np.floor(white.max() * 20) / 20:g}")
     if not keep.any():
         raise errors.UserError(f"the mask {path} keeps no pixel (white = keep); give one of the other polarity")
     return keep.astype(np.float32)

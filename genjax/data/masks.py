@@ -165,6 +165,15 @@ def _check(mask: np.ndarray, what: str) -> np.ndarray:
     return mask
 
 
+def dilate_holes(mask: np.ndarray, radius: float) -> np.ndarray:
+    """The mask [H, W, 1] whose holes also take the known pixels at most `radius` pixels away from one."""
+    if not radius or mask.all():
+        return mask
+    from scipy.ndimage import distance_transform_edt
+
+    return (distance_transform_edt(mask[..., 0] > 0) > radius).astype(np.float32)[..., None]
+
+
 def make_mask(spec: str, H: int, W: int, seed: Seed = 0) -> np.ndarray:
     """The mask that a short form names.
 

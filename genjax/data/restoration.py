@@ -3,14 +3,17 @@
 Letters: N pictures, H and W the size of the restored picture, C channels; h, w the size of the observation (H
 and W divided by the factor for super-resolution, else the same). All arrays float32 in [0, 1].
 
-Each picture goes: file -> (size: centre square, Lanczos) -> centre crop to a multiple -> reflection pad -> degrade.
+Each picture goes: file -> (size: centre square, Lanczos) -> centre crop to a multiple -> reflection pad -> degrade;
+`describe` says in one line what that did.
 Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018, sections 4.1 to 4.5.
 """
 
 import dataclasses
 import functools
 import itertools
+import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +26,10 @@ from genjax.data.summary import Summary, sizes
 
 Problem = Literal["denoise", "jpeg", "super_resolution", "inpaint", "flash"]
 PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
+_READ_BY = {  # keys that only some problems read
+    "sigma": ("denoise", "flash"), "jpeg_quality": ("jpeg",), "factor": ("super_resolution",), "mask": ("inpaint",),
+    "invert_mask": ("inpaint",), "mask_dilate": ("inpaint",), "guide": ("flash",)}
+log = logging.getLogger("genjax")
 MAX_SIZE = 8192  # beyond this `size` is a mistake: noise and resampling alone would take many gigabytes
 
 
@@ -34,15 +41,21 @@ class RestorationSet:
       images: files, folders or "builtin:photos/NAME", separated by commas (or a tuple of them).
       problem: "denoise" (Gaussian noise `sigma`), "jpeg" (`jpeg_quality`), "super_resolution" (`factor`), "inpaint"
         (`mask`), "flash" (pictures taken without flash, restored with the help of `guide`, the one with flash).
-      mask: for "inpaint": a file (white = keep), one per picture separated by commas, or a short form such as
-        "text", "bernoulli:0.5" or "hole:0.25" (see `masks.make_mask`).
+      mask: for "inpaint": a file (white = keep), one per picture separated by commas, or, where `clean`, a short form
+        such as "text", "bernoulli:0.5" or "hole:0.25" (see `masks.make_mask`).
       invert_mask: for mask files whose white marks the hole.
+      mask_threshold: a pixel of a mask file is known from this value on (0 black, 1 white; after the inversion). The
+        default takes white alone, as pure as JPEG leaves it: grey edges lie on what is damaged in part, and letters
+        whose edges count as known leave ghosts.
+      mask_dilate: pixels by which holes grow to all sides, where a mask file is drawn too tight.
       sigma: noise level in units of 1/255; the noisy picture is clipped to [0, 1].
       jpeg_quality: 1 to 95.
       factor: 4 or 8 are the usual ones.
-      size: 0 keeps each picture's size; else its centre square is resampled to size x size by Lanczos (at most 8192).
-        Where `clean` is False it is only cut, to at most this size: resampling would change the degradation.
-      crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not), and of `factor` too.
+      size: 0 keeps each picture's size; else the centre square of one that is larger is resampled to size x size by
+        Lanczos (at most 8192); none is enlarged. Where `clean` is False it is only cut, to at most this size:
+        resampling would change the degradation.
+      crop_multiple: H and W are cut, around the centre, to multiples of this (0 or 1 = not; the paper's authors take
+        32, for inpainting 64), for super-resolution of `factor` too.
       pad: pixels of reflection padding all around, after the crop (the paper pads Barbara by 1).
       channels: 3, or 1 for grey.
       guide: for "flash": the picture taken with flash, one per picture. Without any, `images` are the flash pictures
@@ -59,11 +72,13 @@ class RestorationSet:
     problem: Problem = "denoise"
     mask: str = ""
     invert_mask: bool = False
+    mask_threshold: float = 0.98
+    mask_dilate: int = 0
     sigma: float = 25.0
     jpeg_quality: int = 10
     factor: int = 4
     size: int = 0
-    crop_multiple: int = 32
+    crop_multiple: int = 1
     pad: int = 0
     channels: int = 3
     guide: str = ""
@@ -75,9 +90,13 @@ class RestorationSet:
     def __post_init__(self):
         if self.problem not in PROBLEMS:
             raise errors.unknown("problem", self.problem, PROBLEMS)
-        for name, least in (("sigma", 0), ("factor", 1), ("size", 0), ("crop_multiple", 0), ("pad", 0), ("seed", 0)):
-            if not getattr(self, name) >= least:  # NaN too
+        for name, least in (("sigma", 0), ("factor", 1), ("size", 0), ("crop_multiple", 0), ("pad", 0), ("seed", 0),
+                            ("mask_dilate", 0)):
+            if not least <= getattr(self, name) < math.inf:  # NaN neither
                 raise errors.UserError(f"{name}={getattr(self, name)}: at least {least} is needed")
+        if not 0 < self.mask_threshold <= 1:
+            raise errors.UserError(f"mask_threshold={self.mask_threshold}: above 0 (black) and at most 1 (white)")
+        self._check_degradation()
         if self.size > MAX_SIZE:
             raise errors.UserError(f"size={self.size}: at most {MAX_SIZE} is possible (0 keeps the picture's own size)")
         if not 1 <= self.jpeg_quality <= 95:
@@ -86,12 +105,27 @@ class RestorationSet:
             raise errors.UserError(f"channels={self.channels}: a picture has 1 (grey) or 3 (colour) channels")
         if self.problem == "inpaint" and not self.mask:
             raise errors.UserError("problem=inpaint needs a mask: a file, or text, bernoulli:0.5, hole:0.25 …")
-        if self.problem != "inpaint" and self.mask:
-            raise errors.UserError(f"mask={self.mask!r} is only read by problem=inpaint, not {self.problem}")
         if self.problem == "flash" and not self.guide and not self.clean:
             raise errors.UserError("problem=flash with clean=False needs guide: the same scene photographed with flash")
-        if self.problem != "flash" and self.guide:
-            raise errors.UserError(f"guide={self.guide!r} is only read by problem=flash, not {self.problem}")
+
+    def _check_degradation(self) -> None:
+        """Refuses what degrades nothing, and keys of another problem."""
+        for key, readers in _READ_BY.items():
+            default = type(self).__dataclass_fields__[key].default
+            if self.problem not in readers and getattr(self, key) != default:
+                raise errors.UserError(f"{key}={getattr(self, key)} is only read by problem={' and '.join(readers)},"
+                                       f" not {self.problem}")
+        if self.problem == "denoise" and self.clean and self.sigma == 0:
+            raise errors.UserError("sigma=0 adds no noise, so there is none to take away; set a noise level such as"
+                                   " 25, or clean=False where the picture is noisy itself")
+        if self.problem == "super_resolution" and self.factor == 1:
+            raise errors.UserError("factor=1 enlarges nothing; take 2 or more, usually 4 or 8")
+        drawn = [m for m in _items(self.mask) if _is_drawn(m)] if self.mask else []
+        if drawn and not self.clean:
+            raise errors.UserError(f"mask={drawn[0]} is drawn by genjax and does not know where a picture given as"
+                                   " damaged (clean=False) is damaged; give --config.mask=FILE, black where it is")
+        if drawn and self.invert_mask:
+            raise errors.UserError(f"invert_mask is for mask files; {drawn[0]!r} is drawn with 1 = keep")
 
     @functools.cached_property
     def specs(self) -> tuple[str, ...]:
@@ -115,58 +149,103 @@ class RestorationSet:
     def __len__(self) -> int:
         return len(self.specs)
 
-    def _fit(self, x: np.ndarray, scale: int = 1) -> np.ndarray:
-        """Size, crop and pad of one [H, W, C]; `scale`: how much larger the restored picture is."""
-        if self.size and self.clean:
-            x = images.square(x, self.size)
-        elif self.size:
-            x = images.center_crop(x, size=tuple(min(n, max(1, self.size // scale)) for n in x.shape[:2]))
+    def _frames(self, size: tuple[int, int], scale: int = 1) -> tuple[tuple[int, int], ...]:
+        """Of a picture of this (H, W): the middle that is kept, what it is resampled to, and what is kept of that;
+        `scale`: how much larger the restored picture is."""
+        kept = made = size
+        if self.size and self.clean and max(size) > self.size:
+            kept = (min(size),) * 2
+            made = (min(self.size, *size),) * 2
+        elif self.size and not self.clean:
+            kept = made = tuple(min(n, self.size) for n in size)
         multiple = max(1, self.crop_multiple)
         if scale > 1:  # the restored picture shall be the multiple, so the small one is of a fraction of that
             multiple //= math.gcd(multiple, scale)
         elif self.problem == "super_resolution":
             multiple = math.lcm(multiple, self.factor)
-        if multiple > min(x.shape[:2]):
-            raise errors.UserError(
-                f"a {_size(x)} picture is smaller than one multiple of {multiple} (crop_multiple={self.crop_multiple});"
-                " set a smaller crop_multiple or a larger size")
-        x = images.center_crop(x, multiple=multiple)
+        if multiple > min(made):
+            why = f"crop_multiple={self.crop_multiple}" + (f", factor={self.factor}" if multiple != self.crop_multiple
+                                                           else "")
+            raise errors.UserError(f"a {_by(made)} picture is smaller than one multiple of {multiple} ({why}); set a"
+                                   " smaller crop_multiple or a larger size")
+        return kept, made, tuple(n - n % multiple for n in made)
+
+    def _fit(self, x: np.ndarray, scale: int = 1) -> np.ndarray:
+        """Size, crop and pad of one [H, W, C], see `_frames`."""
+        kept, made, cut = self._frames(x.shape[:2], scale)
+        x = images.center_crop(images.resize_image(images.center_crop(x, size=kept), made), size=cut)
         if self.pad:
-            if self.pad >= min(x.shape[:2]):
-                raise errors.UserError(f"pad={self.pad} does not fit a {_size(x)} picture; use a smaller pad")
+            if self.pad >= min(cut):
+                raise errors.UserError(f"pad={self.pad} does not fit a {_by(cut)} picture; use a smaller pad")
             x = np.pad(x, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode="reflect")
         return x
 
-    def _mask(self, n: int, picture: np.ndarray, original: tuple[int, int]) -> np.ndarray:
-        """[H, W, 1] mask of picture n: drawn at its final size, or read at its file's size and fitted like it."""
+    def _mask(self, n: int, picture: np.ndarray, original: tuple[int, int]) -> tuple[np.ndarray, str]:
+        """[H, W, 1] mask of picture n, drawn at its final size, or read at its file's size and fitted like it; and in
+        words what it hides."""
         specs = (self.mask,) if Path(self.mask).expanduser().exists() else _items(self.mask)
         if len(specs) not in (1, len(self)):
             raise errors.UserError(f"{len(specs)} masks for {len(self)} pictures; give one for all or one for each")
         spec = specs[n % len(specs)]
-        if spec.partition(":")[0] in masks.KINDS and not Path(spec).exists():
-            if self.invert_mask:
-                raise errors.UserError(f"invert_mask is for mask files; {spec!r} is drawn with 1 = keep")
-            return masks.make_mask(spec, *picture.shape[:2], seed=(self.seed, n))
-        if not any(c in spec for c in "./\\") and not Path(spec).exists():
-            raise errors.unknown("mask", spec, masks.KINDS)
-        read = images.load_mask(spec, size=original, invert=self.invert_mask)
-        return (self._fit(read) >= 0.5).astype(np.float32)
+        if not _is_drawn(spec):
+            if not any(c in spec for c in "./\\") and not Path(spec).exists():
+                raise errors.unknown("mask", spec, masks.KINDS)
+            read = images.load_mask(spec, size=original, invert=self.invert_mask, threshold=self.mask_threshold)
+            known = (self._fit(read) >= 0.5).astype(np.float32)
+        else:
+            known = masks.make_mask(spec, *picture.shape[:2], seed=(self.seed, n))
+        known = masks.dilate_holes(known, self.mask_dilate)
+        hidden = 1 - known.mean()
+        grown = f" after growing by {self.mask_dilate}" if self.mask_dilate else ""
+        if _is_drawn(spec):
+            said = (f"a mask {spec!r} is drawn over it and hides {hidden:.1%}{grown} (--config.mask=FILE for damage of"
+                    " its own)")
+        else:
+            side, other = ("white", False) if self.invert_mask else ("black", True)
+            said = (f"the hole is what is {side} in {Path(spec).name}, {hidden:.1%} of the picture{grown}"
+                    f" (--config.data.invert_mask={other} for the other side)")
+        if hidden == 0:
+            where, more = ((" of the middle that is kept", ", or size=0 to keep the whole picture")
+                           if self._frames(original)[0] != original else ("", ""))
+            raise errors.UserError(f"the mask {spec} hides nothing{where}, so there is nothing to restore; give one"
+                                   f" with a hole (black in a file, or white with invert_mask=True){more}")
+        if hidden == 1:
+            raise errors.UserError(f"the mask {spec} hides the whole picture{grown}; give one that keeps something")
+        if hidden > 0.5 and not _is_drawn(spec):
+            log.warning("%s hides most of the picture, what is %s in it; if the rest is the hole, set"
+                        " --config.data.invert_mask=%s", spec, side, other)
+        return known, said
 
-    def _one(self, n: int) -> dict[str, np.ndarray]:
-        """Picture n: observed, mask, and clean where it is known."""
+    def _degradation(self, x: np.ndarray) -> str:
+        """In words what is done to a picture [H, W, C] (masks say it themselves)."""
+        if not self.clean or self.guide:
+            if self.problem != "super_resolution":
+                return "taken as the degraded picture itself"
+            return f"restored at {_by([n * self.factor for n in x.shape])}"
+        if self.problem == "super_resolution":
+            made = f"reduced by {self.factor} to {_by([n // self.factor for n in x.shape])}"
+        else:
+            made = {"denoise": f"noise of sigma {self.sigma:g} is added", "jpeg": f"saved as JPEG of quality"
+                    f" {self.jpeg_quality}", "flash": "a copy without flash is made up"}[self.problem]
+        return f"{made} (--config.data.clean=False takes a picture as degraded already)"
+
+    def _one(self, n: int) -> tuple[dict[str, np.ndarray], str, str]:
+        """Picture n: observed, mask, and clean where it is known; and in words its file's size and what was done."""
         x = images.load_image(self.specs[n], channels=self.channels)
         original, low = x.shape[:2], self.problem == "super_resolution" and not self.clean
-        x = self._fit(x, self.factor if low else 1)
-        seed, known = (self.seed, n), self.clean and not self.guide
         scale = self.factor if low else 1
+        said, x = self._framing(original, scale), self._fit(x, scale)
+        seed, known = (self.seed, n), self.clean and not self.guide
         if x.shape[0] * x.shape[1] * scale**2 > images.MAX_PIXELS:
-            raise errors.UserError(f"a {_size(x)} picture enlarged by factor={scale} has more than"
+            raise errors.UserError(f"a {_by(x.shape)} picture enlarged by factor={scale} has more than"
                                    f" {images.MAX_PIXELS // 10**6} million pixels; use a smaller factor or picture")
         out = {"observed": x, "mask": np.ones((x.shape[0] * scale, x.shape[1] * scale, 1), np.float32)}
         if self.problem == "inpaint":
-            out["mask"] = self._mask(n, x, original)
+            out["mask"], done = self._mask(n, x, original)
             out["observed"] = x * out["mask"]
-        elif known and self.problem == "denoise":
+        else:
+            done = self._degradation(x)
+        if known and self.problem == "denoise":
             out["observed"] = degradations.add_gaussian_noise(x, self.sigma, seed)
         elif known and self.problem == "jpeg":
             out["observed"] = degradations.jpeg(x, self.jpeg_quality)
@@ -175,7 +254,31 @@ class RestorationSet:
         elif known and self.problem == "flash":
             out["guide"], x = images.to_channels(x, 3), degradations.without_flash(x)
             out["observed"] = degradations.add_gaussian_noise(x, self.sigma, seed)
-        return out | ({"clean": x} if known else {})
+        return out | ({"clean": x} if known else {}), _by(original), f"{said}; {done}"
+
+    def _framing(self, size: tuple[int, int], scale: int) -> str:
+        """In words what is kept of a picture of this (H, W), and how to keep all of it."""
+        kept, made, cut = self._frames(size, scale)
+        done = [f"its middle {_by(kept)}"] if kept != size else []
+        done += [f"resampled to {_by(made)}"] if made != kept else []
+        done += [f"cut to {_by(cut)}"] if cut != made else []
+        keys = ["size=0"] if made != size else []
+        keys += ["crop_multiple=1"] if cut != made and self.crop_multiple > 1 else []
+        advice = " (" + " ".join(f"--config.data.{k}" for k in keys) + " keeps all)" if keys else ""
+        padded = f", {self.pad} pixels reflected around" if self.pad else ""
+        return (", ".join(done) or "kept whole") + advice + padded
+
+    def describe(self) -> str:
+        """In one line: what was cut or resampled of the pictures and how to keep all, and what was done to them; with
+        names and sizes where that differs."""
+        names = [s if s.startswith("builtin:") else Path(s).name for s in self.specs]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for name, (_, size, said) in zip(names, self._rows, strict=True):
+            alike.setdefault((size, said), []).append(name)
+        if len(alike) == 1:
+            return next(iter(alike))[1]
+        return " | ".join(f"{found[0]}{f' and {len(found) - 1} more of' if found[1:] else ','} {size}: {said}"
+                          for (size, said), found in alike.items())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything, float32 in [0, 1].
@@ -190,8 +293,13 @@ class RestorationSet:
         return dict(self._arrays)
 
     @functools.cached_property
+    def _rows(self) -> list[tuple[dict[str, np.ndarray], str, str]]:
+        """For each picture: its arrays, and in words the size of its file and what was done to it."""
+        return [self._one(n) for n in range(len(self.specs))]
+
+    @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        rows = [self._one(n) for n in range(len(self))]
+        rows = [dict(row) for row, *_ in self._rows]
         if self.guide:
             guides = [s for spec in _items(self.guide) for s in _expand(spec)]
             if len(guides) != len(rows):
@@ -199,14 +307,14 @@ class RestorationSet:
             for row, spec in zip(rows, guides, strict=True):
                 row["guide"] = self._fit(images.load_image(spec))
                 if row["guide"].shape[:2] != row["observed"].shape[:2]:
-                    raise errors.UserError(f"the guide {spec} is {_size(row['guide'])} but its picture is "
-                                           f"{_size(row['observed'])}; the two must show the same frame")
+                    raise errors.UserError(f"the guide {spec} is {_by(row['guide'].shape)} but its picture is "
+                                           f"{_by(row['observed'].shape)}; the two must show the same frame")
         for row, spec in zip(rows, self.specs, strict=True):
             if row["observed"].shape != rows[0]["observed"].shape:
-                a, b = _size(rows[0]["observed"]), _size(row["observed"])
-                raise errors.UserError(
-                    f"pictures of one set need one size, but {self.specs[0]} is {a} and {spec} is {b}; set size=, e.g."
-                    " size=256")
+                a, b = _by(rows[0]["observed"].shape), _by(row["observed"].shape)
+                side = min(min(row["observed"].shape[:2]) for row in rows)
+                raise errors.UserError(f"pictures of one set need one size, but {self.specs[0]} is {a} and {spec} is"
+                                       f" {b}; set size={min(256, side)} or less")
         return {k: np.stack([row[k] for row in rows]).astype(np.float32) for k in rows[0]}
 
     def batch(self, i: int, lo: int | None = None, hi: int | None = None) -> dict[str, np.ndarray]:
@@ -217,15 +325,12 @@ class RestorationSet:
         return {k: v[lo:hi] for k, v in self._arrays.items()}
 
     def summary(self) -> Summary:
-        """What every run logs of its data: the files' own sizes, the mask, and at which size they are restored."""
-        specs, (h, w) = self.specs, self._arrays["mask"].shape[1:3]
+        """What every run logs of its data: the files' own sizes, and what was done to the pictures."""
+        specs = self.specs
         places = [str(images.resolve(s).absolute()) for s in specs[:3]] + ["…"] * (len(specs) > 3)
         found = sizes(0, len(specs), lambda i: images.header_size(specs[i]))
-        notes = [f"mask {self.mask}" if self.mask else "", f"guide {self.guide}" if self.guide else "",
-                 f"restored at {h}x{w}" if found["sizes"] != (((h, w), len(specs)),) else "",
-                 "" if self.clean else "given as degraded"]
-        return Summary(count=len(specs), **found, what="pictures to restore", place=", ".join(places),
-                       notes=tuple(filter(None, notes)))
+        notes = (f"guide {self.guide}", self.describe()) if self.guide else (self.describe(),)
+        return Summary(count=len(specs), **found, what="pictures to restore", place=", ".join(places), notes=notes)
 
     def listing(self) -> Listing:
         """(name, bytes) of the pictures, guides and mask files."""
@@ -245,8 +350,13 @@ class RestorationSet:
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in self._arrays.items()}
 
 
-def _size(x: np.ndarray) -> str:
-    return f"{x.shape[0]}x{x.shape[1]}"
+def _by(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _is_drawn(mask: str) -> bool:
+    """Whether a mask is a short form, not a file."""
+    return mask.partition(":")[0] in masks.KINDS and not Path(mask).exists()
 
 
 def _items(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -39,6 +39,13 @@ def guide(image: jax.Array) -> jax.Array:
     return jnp.asarray(image, jnp.float32)[None]
 
 
+def framed(image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """An input [1,h,w,C] as the middle of one of `shape` [1,H,W,C], H >= h and W >= w, reflected around itself."""
+    before = [(n - m) // 2 for n, m in zip(shape, image.shape, strict=True)]
+    after = [n - m - b for n, m, b in zip(shape, image.shape, before, strict=True)]
+    return jnp.pad(image, list(zip(before, after, strict=True)), mode="reflect")
+
+
 def make_input(
     kind: Literal["noise", "normal", "meshgrid", "image"], key: jax.Array, height: int, width: int, channels: int = 32,
     *, scale: float = 0.1, image: jax.Array | None = None,

@@ -4,7 +4,8 @@ Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018 (arXiv:1711.
 Early Stopping for Deep Image Prior, 2021 (arXiv:2112.06074), section 2.
 
 Letters: N pictures, each with a network of its own (every leaf of the state has a leading axis N, split over the mesh's
-`data` axis); H, W, C of a picture; z the fixed input of a network. All pictures are float32 in [0,1].
+`data` axis); H, W, C of a picture; z the fixed input of a network. All pictures are float32 in [0,1]. A network that
+cannot draw H x W draws the next larger size that it can, of which the picture is the middle; the rest is left alone.
 Batches hold `observed` [N,h,w,C], `mask` [N,H,W,1] (1 = known) and, when known, `clean` [N,H,W,C]; `guide` [N,H,W,C]
 is the input of flash/no-flash.
 """
@@ -21,8 +22,9 @@ from flax import linen as nn
 
 from genjax.core import rng as rng_lib
 from genjax.core.task import TaskBase, TrainState, rematerialised
-from genjax.dip import forward, inputs
+from genjax.dip import forward, inputs, result
 from genjax.dip.batching import per_picture
+from genjax.dip.networks import centre_crop
 from genjax.errors import UserError, at_least
 from genjax.losses.regularisers import total_variation
 from genjax.metrics.image import psnr, ssim
@@ -43,14 +45,17 @@ class DeepImagePrior(TaskBase):
       kernel: the forward model's downsampling filter.
       tv_weight: weight of total variation on the output (the TV baseline).
       ema_decay: decay d of the average over outputs (not weights), its weights d^k divided by their sum.
+      ema_warmup: w, which shortens the average in short runs: the output of step i (from 0) enters with a weight of at
+        least (w + 1) / (i + w + 1), so that the average reaches back over about a w-th of the steps so far until it
+        reaches back over 1 / (1 - d) of them. 0 for none: then a run of some 1 / (1 - d) steps averages over all of it.
       backtrack_every: steps between checks for collapse (at steps 0, k, 2k, ...), 0 for none. At a check whose PSNR to
         the observation fell by more than `backtrack_drop` dB since the last, weights, optimiser and average of outputs
         go back to that check, and the bad gradient is not used (the reference restores nothing on a CPU, and steps
         with the bad gradient). Without noise on z the same steps would end in the same collapse: then every return
         also halves the updates from there on.
       backtrack_drop: in dB.
-      es_window: outputs in the window of the running variance, 0 for no early stopping. The output where the variance
-        is smallest is kept as `early`, without knowing the clean picture.
+      es_window: outputs in the window of the running variance, 0 for no early stopping. The average over outputs where
+        the variance is smallest is kept as `early`, without knowing the clean picture (the paper keeps the output).
       es_patience: steps without a smaller variance after which a picture counts as finished.
       es_stride: pixels are taken every so many rows and columns for the variance.
       es_ends_run: stop the run when all pictures are finished.
@@ -67,6 +72,7 @@ class DeepImagePrior(TaskBase):
     kernel: forward.Kernel = "lanczos2"
     tv_weight: float = 0.0
     ema_decay: float = 0.99
+    ema_warmup: int = 10
     backtrack_every: int = 50
     backtrack_drop: float = 5.0
     es_window: int = 0
@@ -80,8 +86,8 @@ class DeepImagePrior(TaskBase):
         if lacks:
             raise UserError(f"{type(self.network).__name__} is no network for Deep Image Prior: it lacks"
                             f" {', '.join(lacks)}; take one of genjax.dip.networks or genjax.dip.other_networks")
-        at_least(self, input_channels=1, input_scale=0, reg_noise_std=0, factor=1, tv_weight=0, backtrack_every=0,
-                 backtrack_drop=0, es_window=0, es_patience=1, es_stride=1)
+        at_least(self, input_channels=1, input_scale=0, reg_noise_std=0, factor=1, tv_weight=0, ema_warmup=0,
+                 backtrack_every=0, backtrack_drop=0, es_window=0, es_patience=1, es_stride=1)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay must be in [0,1), got {self.ema_decay}")
         if self.es_window == 1:
@@ -98,10 +104,11 @@ class DeepImagePrior(TaskBase):
         n, height, width, _ = spec["mask"].shape
         channels = spec["observed"].shape[-1]
         self._check(spec)
+        canvas = self._canvas(spec)
 
         def one(key):
             key_z, key_w = jax.random.split(key)
-            z = self._input(key_z, spec)
+            z = self._input(key_z, spec, *canvas)
             params = self.network.init(key_w, z)["params"]
             opt_state = self.optimizer.init(params)
             blank = jnp.zeros((height, width, channels))
@@ -126,10 +133,6 @@ class DeepImagePrior(TaskBase):
         height, width = spec["mask"].shape[1:3]
         if self.input_kind == "image" and "guide" not in spec:
             raise UserError("input_kind 'image' needs config.data.guide, the picture that is the input")
-        side = self.network.multiple
-        if (height % side or width % side) and self._drawn(spec) != (height, width):
-            raise UserError(f"pictures are {height}x{width}, this network needs multiples of {side};"
-                            f" set config.data.crop_multiple={side} or a config.data.size that divides")
         h, w = spec["observed"].shape[1:3]
         if (h * self.factor, w * self.factor) != (height, width):
             raise UserError(f"observed pictures of {h}x{w} times factor {self.factor} are not {height}x{width};"
@@ -139,24 +142,38 @@ class DeepImagePrior(TaskBase):
             raise UserError(f"the network draws {self.network.out_channels} channels, the pictures have {out};"
                             " make config.task.network.out_channels and config.data.channels agree")
 
-    def _input(self, key, spec):
-        """z [1,h,w,C] of one picture; zeros where it is the guide, which every step takes from the batch."""
-        _, height, width, _ = spec["mask"].shape
+    def _input(self, key, spec, height, width):
+        """z [1,h,w,C] of one picture drawn at this size; zeros where it is the guide, which every step takes from the
+        batch."""
         side = self.network.reduction
         guide = jnp.zeros((height, width, spec["guide"].shape[-1])) if self.input_kind == "image" else None
         return inputs.make_input(self.input_kind, key, height // side, width // side, self.input_channels,
                                  scale=self.input_scale, image=guide)
 
-    def _drawn(self, spec):
-        """Height and width of what the network makes of an input for these pictures (side branches crop to fit)."""
-        z = jax.eval_shape(lambda k: self._input(k, spec), jax.random.key(0))
-        try:
-            return jax.eval_shape(lambda x: self.network.init_with_output(jax.random.key(0), x)[0], z).shape[1:3]
-        except (TypeError, ValueError):  # maps that do not fit together, or are too small to halve
-            return None
+    def _canvas(self, spec):
+        """The size the network draws: the pictures' own, or from the next multiples of its `multiple` on the first that
+        it can draw (side branches crop to fit; maps of a pixel or two have nothing to be padded with by reflection)."""
+        size, side = spec["mask"].shape[1:3], self.network.multiple
+        up = tuple(-(-n // side) * side for n in size)
+        if size == up and min(size) >= 3 * side:
+            return size
+        error = UserError(f"this network draws no pictures of {size[0]}x{size[1]}, nor of a size a little larger; give"
+                          " it fewer scales, or take larger pictures")
+        for tried in (size, *((up[0] + k * side, up[1] + k * side) for k in range(4))):
+            try:
+                z = jax.eval_shape(lambda k, tried=tried: self._input(k, spec, *tried), jax.random.key(0))
+                drawn = jax.eval_shape(lambda x: self.network.init_with_output(jax.random.key(0), x)[0], z)
+            except UserError as e:
+                error = e
+            except (TypeError, ValueError):  # maps that do not fit together
+                pass
+            else:
+                if drawn.shape[1:3] == tried:
+                    return tried
+        raise error
 
     def _loss(self, params, z, batch):
-        output = self.network.apply({"params": params}, z)[0]
+        output = centre_crop(self.network.apply({"params": params}, z), *batch["mask"].shape[:2])[0]
         error = forward.observe(output, self.factor, self.kernel) - batch["observed"]
         if self.factor == 1:
             error = error * batch["mask"]
@@ -166,7 +183,7 @@ class DeepImagePrior(TaskBase):
 
     def _one(self, params, opt_state, extra, batch, key, step):
         """One step of one picture."""
-        z = batch["guide"][None] if self.input_kind == "image" else extra["z"]
+        z = inputs.framed(batch["guide"][None], extra["z"].shape) if self.input_kind == "image" else extra["z"]
         noisy = z + self.reg_noise_std * jax.random.normal(key, z.shape) if self.reg_noise_std else z
         (loss, (output, fit)), grads = jax.value_and_grad(rematerialised(self._loss, self.remat), has_aux=True)(
             params, noisy, batch)
@@ -175,8 +192,10 @@ class DeepImagePrior(TaskBase):
             shrink = jnp.exp2(-extra["saved"]["returns"].astype(jnp.float32))
             updates = jax.tree.map(lambda u: u * shrink, updates)
         # Weights (1-d) d^k over the outputs so far, divided by their sum: from step 1/(1-d) on the reference's average,
-        # before without the reference's clinging to the first output.
-        weight = (1 - self.ema_decay) / (1 - self.ema_decay ** (step.astype(jnp.float32) + 1))
+        # before without the reference's clinging to the first output; and no less than the warm-up's.
+        i = step.astype(jnp.float32)
+        weight = jnp.maximum((1 - self.ema_decay) / (1 - self.ema_decay ** (i + 1)),
+                             (self.ema_warmup + 1) / (i + self.ema_warmup + 1))
         ema = extra["ema"] + (output - extra["ema"]) * weight
         now = {"params": optax.apply_updates(params, updates), "opt_state": new_opt, "ema": ema}
         new = {**extra, "z": z}
@@ -192,7 +211,7 @@ class DeepImagePrior(TaskBase):
             metrics["backtracked"] = back.astype(jnp.float32)
         new["ema"] = now["ema"]
         if self.es_window:
-            new["early"], metrics["variance"], finished = self._early(extra["early"], output, step)
+            new["early"], metrics["variance"], finished = self._early(extra["early"], output, new["ema"], step)
             metrics["stop"] = finished.astype(jnp.float32)
         return now["params"], now["opt_state"], new, metrics
 
@@ -207,17 +226,17 @@ class DeepImagePrior(TaskBase):
 
         return jax.lax.cond(step % self.backtrack_every == 0, check, lambda: (now, saved, jnp.bool_(False)))
 
-    def _early(self, early, output, step):
-        """Windowed moving variance of the outputs; its minimum marks the output to keep."""
+    def _early(self, early, output, average, step):
+        """Windowed moving variance of the outputs; its minimum marks the average to keep."""
         sample = output[:: self.es_stride, :: self.es_stride]
         window = jax.lax.dynamic_update_index_in_dim(early["window"], sample, step % self.es_window, 0)
         variance = jnp.mean(jnp.var(window, axis=0))
         full = step >= self.es_window - 1
-        # Once finished a picture stays finished: its early output is frozen from then on.
+        # Once finished a picture stays finished: what it keeps is frozen from then on.
         better = full & (variance < early["variance"]) & ~early["finished"]
         found = jnp.where(better, step, early["step"])
         finished = early["finished"] | (full & (step - found >= self.es_patience))
-        kept = _pick(better, {"output": output, "variance": variance}, {k: early[k] for k in ("output", "variance")})
+        kept = _pick(better, {"output": average, "variance": variance}, {k: early[k] for k in ("output", "variance")})
         new = {**kept, "window": window, "step": found, "finished": finished}
         return new, jnp.where(full, variance, jnp.inf), finished
 
@@ -251,13 +270,18 @@ class DeepImagePrior(TaskBase):
         fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         return jax.jit(draw, compiler_options=fast)
 
+    def _draw(self, params, z, like):
+        """The networks' outputs for these inputs, cut to the middle [N,H,W,C] that is the pictures `like`."""
+        return np.asarray(centre_crop(self._outputs(params, z), *like.shape[1:3]))
+
     def outputs(self, variables: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The restored pictures, each [N,H,W,C] in [0,1]: `last` = network(z) without noise, `ema`, and where kept
-        `early` (chosen without the clean picture) and `best` (chosen with it: an upper bound, not a result)."""
+        """The restored pictures, each [N,H,W,C] in [0,1]: `last` = network(z) without noise, `ema`, the average over
+        outputs, and where kept `early`, that average where early stopping chose it without the clean picture, and
+        `best`, the output nearest to the clean picture (an upper bound, not a result)."""
         extra = variables["extra"]
-        found = {"last": self._outputs(variables["params"], extra["z"]), "ema": extra["ema"]}
+        found = {"last": self._draw(variables["params"], extra["z"], extra["ema"]), "ema": extra["ema"]}
         if "early" in extra:
-            # Before the window has filled once there is no choice yet: the average stands in.
+            # Before the window has filled once there is no choice yet.
             chosen = np.isfinite(extra["early"]["variance"])[:, None, None, None]
             found["early"] = np.where(chosen, extra["early"]["output"], found["ema"])
         if "best" in extra:
@@ -269,7 +293,8 @@ class DeepImagePrior(TaskBase):
         params = jax.tree.map(lambda x: jnp.asarray(x)[:1], variables["params"])
         z = jnp.asarray(variables["extra"]["z"])[:1]
         std = max(self.reg_noise_std, 1e-3)
-        drawn = [self._outputs(params, z + std * jax.random.normal(k, z.shape))[0] for k in rng_lib.per_item(rng, n)]
+        drawn = [self._draw(params, z + std * jax.random.normal(k, z.shape), variables["extra"]["ema"])[0]
+                 for k in rng_lib.per_item(rng, n)]
         return {"samples": np.clip(np.stack(drawn), 0, 1)}
 
     def preview(self, variables, batch, rng):
@@ -286,13 +311,39 @@ class DeepImagePrior(TaskBase):
     def results(self, variables, data, rng):
         """The restored pictures one by one, NAME_OUTPUT -> [H,W,C] in [0,1], for the names of `data` and the `outputs`.
 
-        Where pictures have holes `composite` is one more: the observation with its holes filled from `ema`.
+        `result`, of several pictures NAME_result, is the one to take: chosen from them without the truth (see
+        `genjax.dip.result`). Where pictures have holes `composite` is one more: the observation with its holes filled
+        from `ema`.
         """
-        batch = data.batch(0)
+        batch, names = data.batch(0), _names(data, data.batch(0))
         kept = self.outputs(variables)
+        chosen = self._results(variables, kept, batch)
         if self.factor == 1 and (batch["mask"] < 1).any():
             kept["composite"] = self.composite(variables, batch)
-        return {f"{name}_{k}": images[i] for i, name in enumerate(_names(data, batch)) for k, images in kept.items()}
+        found = {n: image for n, (image, _) in zip(result.names(names), chosen, strict=True)}
+        return found | {f"{name}_{k}": images[i] for i, name in enumerate(names) for k, images in kept.items()}
+
+    def remarks(self, variables, data):
+        """What each result is, and where the truth is known how it stands against the other outputs."""
+        batch, kept = data.batch(0), self.outputs(variables)
+        chosen, lines = self._results(variables, kept, batch), []
+        for i, name in enumerate(result.names(_names(data, batch))):
+            image, text = chosen[i]
+            line = f"{name}.png, chosen without knowing the truth: {text}"
+            if "clean" in batch:
+                found = {k: float(psnr(v[i], batch["clean"][i])) for k, v in kept.items() if k != "best"}
+                best = max(found, key=found.get)
+                line += (f". Against the clean picture it has {psnr(image, batch['clean'][i]):.2f} dB, the best of the"
+                         f" others, {best}, {found[best]:.2f} dB")
+            lines.append(line)
+        return tuple(lines)
+
+    def _results(self, variables, kept, batch):
+        """`(picture, what it is)` for each picture, from the `outputs`."""
+        ended = np.broadcast_to(variables["extra"].get("early", {}).get("finished", False), len(batch["mask"]))
+        return [result.choose(kept["ema"][i], kept["last"][i], np.clip(batch["observed"][i], 0, 1), batch["mask"][i],
+                              factor=self.factor, kernel=self.kernel, early=kept["early"][i] if ended[i] else None)
+                for i in range(len(ended))]
 
     @staticmethod
     def composite(variables, batch):
@@ -301,7 +352,8 @@ class DeepImagePrior(TaskBase):
         return np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), filled)
 
     def evaluate(self, variables, data, rng):
-        """PSNR and SSIM of every kept output, averaged over the pictures, and with several `psnr_ema/NAME` of each.
+        """PSNR and SSIM of every kept output, averaged over the pictures, and with several `psnr_ema/NAME` and
+        `psnr_result/NAME` of each.
 
         Nothing when no clean picture is known; no SSIM below the 11 x 11 pixels of its window.
         """
@@ -309,13 +361,14 @@ class DeepImagePrior(TaskBase):
         if "clean" not in batch:
             return {}
         clean, mask = batch["clean"], batch["mask"]
-        found = {}
-        for name, images in self.outputs(variables).items():
+        found, kept = {}, self.outputs(variables)
+        kept["result"] = np.stack([image for image, _ in self._results(variables, kept, batch)])
+        for name, images in kept.items():
             found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
             if min(clean.shape[1:3]) >= 11:
                 found[f"ssim_{name}"] = np.mean([ssim(a, b) for a, b in zip(images, clean, strict=True)])
-            if name == "ema" and len(images) > 1:
-                found |= {f"psnr_ema/{n}": psnr(a, b)
+            if name in ("ema", "result") and len(images) > 1:
+                found |= {f"psnr_{name}/{n}": psnr(a, b)
                           for n, a, b in zip(_names(data, batch), images, clean, strict=True)}
             holes = [psnr(a, b, mask=1 - m) for a, b, m in zip(images, clean, mask, strict=True) if (m < 1).any()]
             if holes:

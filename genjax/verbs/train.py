@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from genjax.core import launchers
 from genjax.verbs import arguments as common
@@ -30,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """Trains here, or starts the processes that do."""
     from genjax.core import distributed, report, train
+    from genjax.core.run import RunFolder
 
     config = common.load(args, overrides)
     workdir = args.workdir or common.default_workdir(args, overrides)
@@ -44,7 +44,9 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     for key, value in outcome.metrics.items():
         print(f"{key:24} {value:.4f}")
     print(f"report: {report.write(workdir)}")
-    outputs = Path(workdir) / "outputs"
-    if any(outputs.glob("*.png")):
-        print(f"pictures: {outputs}")
+    folder = RunFolder(workdir)
+    if any(folder.outputs.glob("*.png")):
+        print(f"pictures: {folder.outputs}")
+    for picture in folder.results():
+        print(f"result: {picture}")
     return 0

@@ -71,5 +71,5 @@ def test_pictures_to_restore(tmp_path):
     assert summarize(data).line().startswith("3 pictures to restore of 40x50 (height x width), from ")
     data = RestorationSet(f"{tmp_path}/a.png,{tmp_path}/b.png", "inpaint", mask=f"{tmp_path}/m.png", clean=False)
     line = summarize(data).line()
-    assert f"from {tmp_path}/a.png, {tmp_path}/b.png; mask {tmp_path}/m.png; restored at 32x32; given as degr" in line
+    assert f"from {tmp_path}/a.png, {tmp_path}/b.png; kept whole; the hole is what is black in m.png, 33.4%" in line
     assert [n for n, _ in listing(data)] == ["a.png", "b.png", "m.png"]

@@ -35,7 +35,7 @@ def test_results_are_the_outputs_by_name(folder):
     data = RestorationSet(images=str(folder), crop_multiple=4)
     task, variables = finished(data, es_window=2)
     found, kept = task.results(variables, data, jax.random.key(0)), task.outputs(variables)
-    assert set(found) == {f"{n}_{k}" for n in ("a", "a-2") for k in ("ema", "last", "early", "best")}
+    assert set(found) == {f"{n}_{k}" for n in ("a", "a-2") for k in ("result", "ema", "last", "early", "best")}
     for k, images in kept.items():
         np.testing.assert_array_equal(found[f"a_{k}"], images[0])
         np.testing.assert_array_equal(found[f"a-2_{k}"], images[1])
@@ -45,14 +45,15 @@ def test_results_are_the_outputs_by_name(folder):
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_composite_keeps_what_was_observed(folder, clean):
-    data = RestorationSet(images=str(folder / "a.png"), problem="inpaint", mask="bernoulli:0.6", crop_multiple=4,
-                          clean=clean)
+    mask = save_image(folder.parent / "mask.png", np.random.default_rng(0).uniform(size=(16, 16)) < 0.6)
+    data = RestorationSet(images=str(folder / "a.png"), problem="inpaint", mask=str(mask), clean=clean)
     task, variables = finished(data)
     found = task.results(variables, data, None)
-    assert set(found) == {f"a_{k}" for k in ("ema", "last", "composite", *(["best"] if clean else []))}
+    assert set(found) == {"result", *(f"a_{k}" for k in ("ema", "last", "composite", *(["best"] if clean else [])))}
     known = data.batch(0)["mask"][0, ..., 0] == 1
     assert 0.4 < known.mean() < 0.8
-    np.testing.assert_array_equal(found["a_composite"][known], data.batch(0)["observed"][0][known])
+    for name in ("result", "a_composite"):
+        np.testing.assert_array_equal(found[name][known], data.batch(0)["observed"][0][known])
     np.testing.assert_array_equal(found["a_composite"][~known], found["a_ema"][~known])
 
 

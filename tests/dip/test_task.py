@@ -155,16 +155,20 @@ def test_noise_is_fresh_for_every_step_and_picture_and_z_stays():
     assert abs(np.corrcoef(z.reshape(2, -1))[0, 1]) < 0.1
 
 
-def test_average_and_best_of_the_outputs():
-    task = pixels(ema_decay=0.8)
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_average_and_best_of_the_outputs(warmup):
+    task = pixels(ema_decay=0.8, ema_warmup=warmup)
     batch = tiny.pictures(n=2)
     batch["clean"] = batch["observed"] * 0.5  # the fit passes it on its way from 0
     states, rows = walk(task, batch, 40)
     outputs = [np.asarray(s.params["pixels"][:, 0]) for s in states[:-1]]
     scores = []
     for i, x in enumerate(outputs):
-        weights = 0.8 ** np.arange(i, -1, -1.0)
-        ema = np.tensordot(weights / weights.sum(), np.stack(outputs[: i + 1]), 1)
+        enters = [max(0.2 / (1 - 0.8 ** (k + 1)), (warmup + 1) / (k + warmup + 1)) for k in range(i + 1)]
+        weights = np.array([w * np.prod([1 - v for v in enters[k + 1 :]]) for k, w in enumerate(enters)])
+        if not warmup:  # the reference's average
+            np.testing.assert_allclose(weights, 0.8 ** np.arange(i, -1, -1.0) * 0.2 / (1 - 0.8 ** (i + 1)), rtol=1e-6)
+        ema = np.tensordot(weights, np.stack(outputs[: i + 1]), 1)
         np.testing.assert_allclose(states[i + 1].extra["ema"], ema, rtol=1e-5, atol=1e-6)
         scores.append([decibel(np.mean((a - b) ** 2)) for a, b in zip(x, batch["clean"], strict=True)])
         np.testing.assert_allclose(rows[i]["psnr_each"], scores[-1], rtol=1e-4)
@@ -296,7 +300,7 @@ def test_windowed_variance_is_numpys_and_its_minimum_is_kept(stopped):
         np.testing.assert_array_equal(early["step"], found)
         np.testing.assert_array_equal(early["finished"], finished)
         for n in range(2):
-            np.testing.assert_array_equal(early["output"][n], outputs[found[n], n])
+            np.testing.assert_allclose(early["output"][n], states[found[n] + 1].extra["ema"][n], atol=1e-6)
         assert rows[i]["stop"] == finished.all()
         ends.append(finished.all())
     assert WINDOW < found[0] < 20 and ends[-1] and not ends[10]
@@ -377,8 +381,9 @@ def test_preview_evaluate_export(channels):
         assert image.min() >= 0 and image.max() <= 1
     np.testing.assert_array_equal(images["observed"], batch["observed"] * batch["mask"])
     found = task.evaluate(variables, Data(), jax.random.key(0))
-    names = {f"{m}_{o}" for m in ("psnr", "ssim", "psnr_hole") for o in ("last", "ema", "early", "best")}
-    assert set(found) == names | {"psnr_input", "psnr_composite", "psnr_ema/0", "psnr_ema/1"}
+    names = {f"{m}_{o}" for m in ("psnr", "ssim", "psnr_hole") for o in ("last", "ema", "early", "best", "result")}
+    each = {f"psnr_{o}/{i}" for o in ("ema", "result") for i in (0, 1)}
+    assert set(found) == names | each | {"psnr_input", "psnr_composite"}
     assert all(type(v) is float and np.isfinite(v) for v in found.values())
     last, clean = images["last"].astype(float), batch["clean"]
     each = [decibel(np.mean((a - b) ** 2)) for a, b in zip(last, clean, strict=True)]
@@ -416,7 +421,7 @@ def test_samples_differ_in_the_noise_and_not_in_their_number():
 
 @pytest.mark.parametrize(("make", "batch", "says"), [
     (lambda: tiny.make(tiny.network(out_channels=1)), {}, "draws 1 channels, the pictures have 3"),
-    (lambda: tiny.make(Skip(channels_down=(4,) * 5, channels_up=(4,) * 5)), {}, "needs multiples of 32"),
+    (lambda: tiny.make(Skip(channels_down=(4,), channels_up=(4,), kernel_down=31)), {}, "reflection padding by 15"),
     (lambda: pixels(factor=4), {"factor": 2}, "factor 4 are not 16x16"),
     (lambda: pixels(), {"factor": 4}, "make config.task.factor and config.data.factor agree"),
     (lambda: pixels(input_kind="image"), {}, "needs config.data.guide"),
@@ -437,9 +442,7 @@ def test_side_branches_take_sizes_that_do_not_divide():
     scales = {"channels_down": (4, 4), "channels_up": (4, 4)}
     state = jax.eval_shape(lambda k: tiny.make(tiny.network(**scales)).init(k, tiny.spec(odd)), jax.random.key(0))
     assert state.extra["ema"].shape == (1, 18, 18, 3)
-    with pytest.raises(UserError, match="pictures are 18x18, this network needs multiples of 4"):
-        jax.eval_shape(lambda k: tiny.make(tiny.network(**scales, channels_skip=0)).init(k, tiny.spec(odd)),
-                       jax.random.key(0))
+    assert state.extra["z"].shape == (1, 1, 18, 18, 4)
 
 
 @pytest.mark.parametrize(("kwargs", "says"), [
