@@ -41,7 +41,7 @@ class AdversarialTask(TaskBase):
     Attributes:
       generator, discriminator: the networks, see the module.
       g_optimizer, d_optimizer: their optimisers.
-      loss: see `genjax.losses.adversarial`.
+      loss: a name of `genjax.losses.adversarial`, or MODULE.NAME of one that a module of your own registers there.
       conditional: give both networks the batch's labels; both need `classes`.
       unseen_classes: with `conditional`, train networks with more classes than the data have.
       d_steps: discriminator steps for one of the generator (k of Goodfellow 2014, n_critic of WGAN): the generator
@@ -50,7 +50,7 @@ class AdversarialTask(TaskBase):
       share_latents: generator and discriminator steps use the same z, and the first generator update the same images
         (one forward pass less: what pytorch/examples and carpedm20 do); else they are drawn anew.
       r1_gamma, r2_gamma: weights of the penalty on |grad D|^2 at real and at generated images, 0 for none.
-      r1_convention: "half" (gamma / 2, StyleGAN) or "whole" (gamma, GIRAFFE).
+      r1_convention: "half" (gamma / 2, StyleGAN), "whole" (gamma, GIRAFFE) or "pixels" (gamma / pixels, GRAF).
       reg_every: lazy regularisation: the penalties are taken at every k-th step, k times as strong, and within that
         step's one update: the optimiser is used as it is, without StyleGAN2's correction of Adam for a step more.
       gp_weight: lambda of WGAN-GP, 0 for none; `drift` is Progressive GAN's epsilon.
@@ -64,7 +64,7 @@ class AdversarialTask(TaskBase):
     discriminator: nn.Module
     g_optimizer: optax.GradientTransformation
     d_optimizer: optax.GradientTransformation
-    loss: losses.AdversarialLoss = "non_saturating"
+    loss: str = "non_saturating"
     conditional: bool = False
     unseen_classes: bool = False
     d_steps: int = 1
@@ -86,6 +86,7 @@ class AdversarialTask(TaskBase):
                  gp_weight=0, drift=0, preview_images=1)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay must be in [0,1), got {self.ema_decay}")
+        losses.find(self.loss)
         for name in NAMES if self.conditional else ():
             if not getattr(getattr(self, name), "classes", 0):
                 raise UserError(f"conditional training needs {name}.classes, e.g. config.task.{name}.classes=10")
@@ -155,7 +156,7 @@ class AdversarialTask(TaskBase):
         for gamma, x in ((self.r1_gamma, real), (self.r2_gamma, fake)):
             if gamma > 0:
                 squared = losses.squared_gradient(logits, x)
-                total += losses.zero_centred_penalty(squared, gamma, self.r1_convention)
+                total += losses.zero_centred_penalty(squared, gamma, self.r1_convention, math.prod(x.shape[1:3]))
         if self.gp_weight > 0:
             total += losses.gradient_penalty(logits, real, fake, rng, self.gp_weight)
         return total
@@ -179,11 +180,17 @@ class AdversarialTask(TaskBase):
             metrics["penalty"] = penalty
         return loss, (variables, metrics)
 
-    def _g_grads(self, params, variables, d_params, d_variables, z, labels, rng):
+    def _g_loss(self, d_params, d_variables, fake, real, labels, rng):
+        """The generator's loss of its images; logits of the real ones are taken only where the loss needs them."""
+        def logits(x, rng):
+            return self._apply("discriminator", d_params, d_variables, x, labels, rng=rng)[0]
+
+        return losses.generator_loss(self.loss, logits(fake, rng), lambda: logits(real, jax.random.fold_in(rng, 1)))
+
+    def _g_grads(self, params, variables, d_params, d_variables, z, real, labels, rng):
         def loss(params):
             x, new = self._apply("generator", params, variables, z, labels, rng=rng)
-            logits, _ = self._apply("discriminator", d_params, d_variables, x, labels, rng=jax.random.fold_in(rng, 9))
-            return losses.generator_loss(self.loss, logits), new
+            return self._g_loss(d_params, d_variables, x, real, labels, jax.random.fold_in(rng, 9)), new
 
         (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return value, new, grads
@@ -218,19 +225,20 @@ class AdversarialTask(TaskBase):
                 key = jax.random.fold_in(k_turn, i)
                 if self.share_latents and i == 0:
                     def on_images(x, key=key):
-                        logits, _ = self._apply("discriminator", d, d_vars, x, labels, rng=key)
-                        return losses.generator_loss(self.loss, logits)
+                        return self._g_loss(d, d_vars, x, real, labels, key)
 
                     value, by_image = jax.value_and_grad(on_images)(fake)
                     new, (g_grads,) = fake_vars, pull(by_image)
                 else:
                     latents = z if self.share_latents else self._latents(key, n, state.step)
-                    value, new, g_grads = self._g_grads(g, g_vars, d, d_vars, latents, labels, key)
+                    value, new, g_grads = self._g_grads(g, g_vars, d, d_vars, latents, real, labels, key)
                 updates, g_opt = self.g_optimizer.update(g_grads, g_opt, g)
                 g, g_vars = optax.apply_updates(g, updates), new
             return g, g_vars, g_opt, value
 
-        carry = (g, fake_vars, state.opt_state["generator"], losses.generator_loss(self.loss, metrics["fake_logit"]))
+        # Where it is not the generator's turn: its loss at the mean logits.
+        waiting = losses.generator_loss(self.loss, metrics["fake_logit"][None], lambda: metrics["real_logit"][None])
+        carry = (g, fake_vars, state.opt_state["generator"], waiting)
         if self.d_steps == 1:
             g, g_vars, g_opt, g_loss = turn(carry)
         else:

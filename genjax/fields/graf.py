@@ -208,6 +208,7 @@ class Graf(AdversarialTask):
       camera: prior.
       code: Z, of shape and of appearance each.
       noise_steps: the noise on densities falls from 1 to 0 over so many steps.
+      r1_convention: "pixels", as in the authors' code; runs from before it was one say "whole", P^2 times as strong.
     """
 
     patches: PatchPrior = PatchPrior()
@@ -215,7 +216,7 @@ class Graf(AdversarialTask):
     code: int = 128
     noise_steps: int = 5000
     r1_gamma: float = 10.0
-    r1_convention: Convention = "whole"
+    r1_convention: Convention = "pixels"
     ema_decay: float = 0.999
     preview_images: int = 16
 

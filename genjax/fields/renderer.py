@@ -37,7 +37,8 @@ class NeuralRenderer(nn.Module):
       features: width at h x h; halved at each doubling, down to `least`.
       least: the smallest width.
       channels: of the image.
-      rgb_skip: an image is made at each size and added to the enlarged last one; else only from the last features.
+      rgb_skip: an image is made at each size and added to the enlarged last one; else only from the last features, by
+        a 1x1 convolution (3x3 in parameters that already hold one).
       upsample, upsample_rgb: how features and images are enlarged (bilinear with a blur).
       norm: instance normalisation after each convolution (not used by the paper).
       sigmoid: at the end; without, images are unbounded.
@@ -88,7 +89,8 @@ class NeuralRenderer(nn.Module):
                     rgb = _enlarge(rgb, self.upsample_rgb)
                 rgb = rgb + conv(self.channels, 3, f"conv_rgb_{i + 1}")(net)
         if not self.rgb_skip:
-            rgb = conv(self.channels, 3, "conv_rgb")(net)
+            stored = self.variables.get("params", {}).get("conv_rgb")
+            rgb = conv(self.channels, stored["kernel"].shape[0] if stored else 1, "conv_rgb")(net)
         rgb = rgb.astype("float32")
         return nn.sigmoid(rgb) if self.sigmoid else rgb
 

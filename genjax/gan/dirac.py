@@ -60,7 +60,7 @@ class DiracGAN:
       clip: |psi| is cut to this after each of its updates, 0 for never (WGAN's weight clipping).
     """
 
-    loss: losses.AdversarialLoss = "minimax"
+    loss: str = "minimax"
     r1_gamma: float = 0.0
     r2_gamma: float = 0.0
     r1_convention: losses.Convention = "half"
@@ -70,6 +70,7 @@ class DiracGAN:
 
     def __post_init__(self):
         at_least(self, r1_gamma=0, r2_gamma=0, gp_weight=0, clip=0)
+        losses.find(self.loss)
 
     def losses(self, theta: jax.Array, psi: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(L_G, L_D) of the two networks, scalars."""
@@ -87,7 +88,7 @@ class DiracGAN:
                 d += losses.zero_centred_penalty(losses.squared_gradient(logits, x), gamma, self.r1_convention)
         if self.gp_weight > 0:  # the line's gradient is the same everywhere, so the key does not matter
             d += losses.gradient_penalty(logits, real, fake, jax.random.key(0), self.gp_weight, self.gp_target)
-        return losses.generator_loss(self.loss, logits(fake)), d
+        return losses.generator_loss(self.loss, logits(fake), lambda: logits(real)), d
 
     def field(self, p: jax.Array) -> jax.Array:
         """v(p) [2]: where simultaneous gradient descent moves p = (theta, psi) [2]."""

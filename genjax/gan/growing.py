@@ -196,14 +196,15 @@ class Growing(Adversarial):
         return total, (variables, {"d_loss": adversarial, "real_logit": on_real.mean(), "fake_logit": on_fake.mean(),
                                    "penalty": penalty, "class_real": c_real, "class_fake": c_fake})
 
-    def _g_grads(self, params, variables, d_params, d_variables, z, labels, rng):
+    def _g_grads(self, params, variables, d_params, d_variables, z, real, labels, rng):
         if not self.class_weight:
-            return super()._g_grads(params, variables, d_params, d_variables, z, labels, rng)
+            return super()._g_grads(params, variables, d_params, d_variables, z, real, labels, rng)
 
         def loss(params):
             x, new = self._apply("generator", params, variables, z, labels, rng=rng)
             a, of_class = self._classify(d_params, x, labels)
-            return losses.generator_loss(self.loss, a) + of_class, new
+            adversarial = losses.generator_loss(self.loss, a, lambda: self._classify(d_params, real, labels)[0])
+            return adversarial + of_class, new
 
         (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return value, new, grads

@@ -8,6 +8,7 @@ is one program, and only what is due runs.
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ class StyleAdversarial(Adversarial):
       augment: what is done to every image the discriminator sees; None for nothing.
       augment_p: strength at the start, and throughout unless `ada_target` rules it.
       ada_target: p rises while the mean sign of the discriminator's logits on real images is above, falls while it is
-        below; 0 keeps p where it is.
+        below; 0 keeps p where it is. Logits of R1 steps count like the others, as in the authors' code.
       ada_every: steps between such changes.
       ada_kimg: thousands of images in which p can go from 0 to 1.
       ema_kimg: half-life of the generator's average in thousands of images (`ema_decay` is not for it); 0 for none.
@@ -152,7 +153,8 @@ class StyleAdversarial(Adversarial):
         def g_loss(g):
             fake, new = self._generate(g, buffers, keys[0], n, labels)
             logits = self._judge(d, d_vars, fake, labels, p, keys[1])
-            return losses.generator_loss(self.loss, logits), new
+            return losses.generator_loss(self.loss, logits, lambda: self._judge(
+                d, d_vars, real, labels, p, jax.random.fold_in(keys[1], 1))), new
 
         (value, buffers), grads = jax.value_and_grad(g_loss, has_aux=True)(g)
         g, g_opt = self._updated(self.g_optimizer, g, g_opt, grads)
@@ -176,36 +178,47 @@ class StyleAdversarial(Adversarial):
         d, d_opt = self._updated(self.d_optimizer, d, d_opt, grads)
         signs = jnp.sign(on_real).mean()
         metrics |= {"d_loss": value, "real_logit": on_real.mean(), "fake_logit": on_fake.mean(), "real_sign": signs}
+        again = jnp.float32(0)  # the mean sign in an R1 step
         if self.r1_gamma > 0:
             def r1_step(carry):
                 def loss(d):
-                    squared = losses.squared_gradient(
+                    squared, a = losses.squared_gradient_and_logits(
                         lambda x: self._judge(d, d_vars, x, labels, p, keys[6]), real)
-                    penalty = losses.zero_centred_penalty(squared, self.r1_gamma, self.r1_convention)
-                    return penalty * self.reg_every, penalty
+                    penalty = losses.zero_centred_penalty(squared, self.r1_gamma, self.r1_convention,
+                                                          math.prod(real.shape[1:3]))
+                    return penalty * self.reg_every, (penalty, jnp.sign(a).mean())
 
-                grads, penalty = jax.grad(loss, has_aux=True)(carry[0])
-                return self._updated(self.d_optimizer, *carry, grads), penalty
+                grads, found = jax.grad(loss, has_aux=True)(carry[0])
+                return self._updated(self.d_optimizer, *carry, grads), found
 
-            (d, d_opt), metrics["r1_penalty"] = jax.lax.cond(
-                state.step % self.reg_every == 0, r1_step, lambda c: (c, jnp.float32(0)), (d, d_opt))
+            (d, d_opt), (metrics["r1_penalty"], again) = jax.lax.cond(
+                state.step % self.reg_every == 0, r1_step, lambda c: (c, (jnp.float32(0), again)), (d, d_opt))
 
         extra = {"generator": buffers, "discriminator": d_vars, "path_length": mean}
         if self.augment is not None:
-            extra["augment"] = self._controlled(state, signs, n)
+            extra["augment"] = self._controlled(state, signs + again, n)
             metrics["augment_p"] = extra["augment"]["p"]
         metrics["loss"] = metrics["g_loss"] + metrics["d_loss"]
         return TrainState(state.step + 1, {"generator": g, "discriminator": d}, self._averaged(state, g, n),
                           {"generator": g_opt, "discriminator": d_opt}, extra), metrics
 
     def _controlled(self, state, signs, n):
-        """Strength p after this step: every `ada_every` steps a constant amount up or down, never below 0."""
+        """Strength p after this step: every `ada_every` steps a constant amount up or down, never below 0.
+
+        Args:
+          state: before the step.
+          signs: the step's mean sign of real logits, and that of its R1 step added to it.
+          n: the batch.
+        """
         was = state.extra["augment"]
         if self.ada_target <= 0:
             return was
-        total = was["signs"] + signs
-        due = (state.step + 1) % self.ada_every == 0
-        change = jnp.sign(total / self.ada_every - self.ada_target) * (n * self.ada_every / (self.ada_kimg * 1000))
+        total, after = was["signs"] + signs, state.step + 1
+        due = after % self.ada_every == 0
+        count = self.ada_every
+        if self.r1_gamma > 0:  # and the R1 steps since the last change, at the multiples of reg_every
+            count += (after - 1) // self.reg_every - (after - 1 - self.ada_every) // self.reg_every
+        change = jnp.sign(total / count - self.ada_target) * (n * self.ada_every / (self.ada_kimg * 1000))
         p = jnp.where(due, jnp.maximum(was["p"] + change, 0), was["p"])
         return {"p": p, "signs": jnp.where(due, 0, total)}
 

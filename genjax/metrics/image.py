@@ -91,24 +91,30 @@ def luma(x):
     return (16 + 219 * y) / 255
 
 
-def psnr_y(a, b, shave=4):
-    """PSNR in dB on luma with data range 1, leaving out a frame of `shave` pixels on every side.
+def psnr_y(a, b, shave=(4, 5)):
+    """PSNR in dB on luma with data range 1, leaving out a frame.
 
     This is how Deep Image Prior and the super-resolution papers before it score: because Y spans 219/255 of
     the range it reads 1.32 dB more than the PSNR of the grey image would.
 
     Args:
       a, b: [H,W,C] or [N,H,W,C] in [0,1], C 1 or 3.
-      shave: pixels left out on each side; super-resolution papers take the factor, Deep Image Prior 4.
+      shave: pixels left out (at the top and on the left, at the bottom and on the right), or one number for all
+        sides. (4, 5) is what Deep Image Prior's evaluation script leaves out, which counts its 4 from the last
+        pixel; super-resolution papers take the factor on all sides.
 
     Returns:
       A scalar, or [N] for a batch.
+
+    Raises:
+      UserError: a negative shave, or one that leaves nothing.
     """
     xp, a, b = _pair(a, b)
     height, width = a.shape[-3:-1]
-    if shave < 0 or min(height, width) <= 2 * shave:
-        raise UserError(f"cannot shave {shave} pixels off every side of a {height}x{width} image")
-    inner = (Ellipsis, slice(shave, height - shave), slice(shave, width - shave), slice(None))
+    first, last = (shave, shave) if isinstance(shave, int) else shave
+    if min(first, last) < 0 or min(height, width) <= first + last:
+        raise UserError(f"cannot shave {first} and {last} pixels off the sides of a {height}x{width} image")
+    inner = (Ellipsis, slice(first, height - last), slice(first, width - last), slice(None))
     return psnr(luma(a[inner]), luma(b[inner]))
 
 

@@ -70,6 +70,24 @@ def test_the_authors_image(recorded, span):
     assert alpha.max() > 0.1
 
 
+def test_the_authors_renderer_without_images_at_every_size():
+    """Recorded from autonomousvision/giraffe, im2scene/giraffe/models/neural_renderer.py: NeuralRenderer(n_feat=8,
+    input_dim=4, min_feat=2, img_size=64, use_rgb_skip=False), kernels sin(1), sin(2), ..., biases sin(2), sin(3), ..."""
+    net = NeuralRenderer(size=64, features=8, least=2, rgb_skip=False)
+    x = jnp.asarray(np.cos(0.7 * np.arange(16 * 16 * 4)).reshape(1, 16, 16, 4), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+    params = jax.tree.map(lambda s: np.sin((1.0 if len(s.shape) == 4 else 2.0) + np.arange(s.size)).reshape(s.shape)
+                          .astype(np.float32), shapes)
+    out = net.apply(params, x)
+    np.testing.assert_allclose([out[0, 0, 0], out[0, 31, 17], out[0, 63, 40]], [
+        [0.9644141, 0.9009341, 0.2861862], [0.9315330, 0.8814371, 0.3911058], [0.9755682, 0.9574666, 0.4201569]],
+        atol=1e-5)
+    np.testing.assert_allclose([out.mean(), out.std()], [0.6625268, 0.2730800], atol=1e-5)
+    last = params["params"]["conv_rgb"]  # runs from before have 3 x 3, which still draw the same
+    wide = {**last, "kernel": np.pad(last["kernel"], ((1, 1), (1, 1), (0, 0), (0, 0)))}
+    np.testing.assert_allclose(net.apply({"params": {**params["params"], "conv_rgb": wide}}, x), out, atol=1e-6)
+
+
 def test_windows_leave_out_nothing_while_training_and_its_gradients_are_the_same(recorded):
     params, what, *_ = recorded
     def loss(params, span, **how):

@@ -65,6 +65,25 @@ def test_a_step_on_patches_and_whole_pictures():
     assert np.isfinite(again["loss"])
 
 
+def test_the_authors_penalty_on_real_patches():
+    """Recorded from autonomousvision/graf, submodules/GAN_stability/gan_training/train.py: the regulariser that
+    Trainer.discriminator_trainstep gives for rays of two whole 32 x 32 pictures, with graf/models/discriminator.py's
+    Discriminator(ndf=2, imsize=32), weights sin(1), sin(2), ... over 4, and its spectral norms run until they stand."""
+    task, key = make(), jax.random.key(0)
+    x = jnp.asarray(np.cos(0.37 * np.arange(2 * 32 * 32 * 3)).reshape(2, 32, 32, 3), jnp.float32)
+
+    @jax.jit
+    def penalty(key):
+        state = task.init(key, {"image": x})
+        d = jax.tree.map(lambda w: jnp.sin(1 + jnp.arange(1.0 * w.size)).reshape(w.shape) / 4,
+                         state.params["discriminator"])
+        extra = jax.lax.fori_loop(0, 300, lambda i, e: task._apply("discriminator", d, e, x, None, rng=key)[1],
+                                  state.extra["discriminator"])
+        return task._d_loss(d, extra, x, x, None, key, True)[1][1]["penalty"]
+
+    assert penalty(key) == pytest.approx(20.675982, rel=1e-3)
+
+
 def test_without_directions_colours_still_depend_on_the_appearance():
     p, d, z = jnp.zeros((1, 1, 1, 3)), jnp.ones((1, 1, 3)), jnp.ones((1, 128))
 
@@ -176,7 +195,7 @@ ALWAYS = {
         "generator.field.hidden": 256, "generator.field.layers": 8, "generator.field.skips": (4,),
         "generator.field.octaves": 10, "generator.field.view_octaves": 4, "generator.field.start": "torch",
         "discriminator.features": 64, "patches.size": 32, "patches.largest": 1.0, "code": 128, "noise_steps": 5000,
-        "r1_gamma": 10.0, "r1_convention": "whole", "ema_decay": 0.999, "loss": "non_saturating", "d_steps": 1,
+        "r1_gamma": 10.0, "r1_convention": "pixels", "ema_decay": 0.999, "loss": "non_saturating", "d_steps": 1,
         "g_steps": 1, "reg_every": 1, "value_range": (-1.0, 1.0), "evaluation.n": 1000}.items()},
     "data.batch_size": 8, "data.value_range": (-1.0, 1.0), "train.keep_best": "frechet",
     **{f"{name}_optimizer.{k}": v for name, rate in (("g", 5e-4), ("d", 1e-4)) for k, v in {
