@@ -8,7 +8,8 @@
     cub       9-11        7.5, 12.5   30   all, .25-.5436        mirrored with the generated ones, at random
 
 Behind everything it is white for carla and cub, black for the others. Where the radius is a range, near and far are
-those of the largest: they come nearer with the camera. Real pictures are resampled bilinearly.
+those of the largest: they come nearer with the camera. Real pictures are resampled bilinearly. As in the authors' code
+rays go through the pixels' upper left corners (centred=False), and R1's mean runs over all pixels of all patches.
 
     python launch.py train --config fields/graf --config.data.source=folder:carla/images
     python launch.py train --config fields/graf:small
@@ -43,7 +44,7 @@ def get_config(arg: str = ""):
     return experiment(
         task=node("genjax.fields.graf.Graf",
                   generator=node("genjax.fields.graf.Generator", size=res, samples=24 if a.small else 64,
-                                 white=a.data in ("carla", "cub"), radius=radius[1],
+                                 white=a.data in ("carla", "cub"), radius=radius[1], centred=False,
                                  field=node("genjax.fields.radiance.RadianceField", view_directions=a.data != "cub",
                                             **({"hidden": 64, "layers": 4, "skips": (2,)} if a.small else {}))),
                   discriminator=node("genjax.fields.graf.PatchDiscriminator", features=16 if a.small else 64,

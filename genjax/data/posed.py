@@ -1,7 +1,8 @@
 """Photographs of one scene from known places: batches of single rays with their colours, and held-out views.
 
 Letters: V views of H x W pixels, B rays in a batch. Cameras as in `genjax.ops.camera`: z up, x to the right, y up and z
-back in the camera's axes, so NeRF's own "transform_matrix" is the pose as it stands.
+back in the camera's axes, so NeRF's own "transform_matrix" is the pose as it stands. Rays go through the pixels'
+centres; those of NeRF's authors go through the pixels' upper left corners, half a pixel off.
 """
 
 import functools

@@ -111,6 +111,8 @@ class Generator(nn.Module):
         from near and from far. 0: they stay.
       samples: S.
       white: what is behind everything is white, else black.
+      centred: the camera's axis meets the middle of the image, and rays go through the pixels' centres. Otherwise, as
+        in the authors' code, through their upper left corners: all is seen half a pixel further right and down.
 
     Raises:
       UserError: fewer than 2 samples, images or patches of fewer than 2 x 2, a far plane in front of the near one.
@@ -124,6 +126,7 @@ class Generator(nn.Module):
     radius: float = 0.0
     samples: int = 64
     white: bool = True
+    centred: bool = True
 
     def __post_init__(self):
         sampling.check(self)
@@ -145,11 +148,18 @@ class Generator(nn.Module):
         _, x = nn.scan(row, variable_broadcast="params", split_rngs={"params": False})(self.field, (), u)
         return jnp.moveaxis(x, 0, 1)
 
+    def on_plane(self, u: jax.Array) -> jax.Array:
+        """Places u [...,2] on the image plane that the focal length is for, [...,2] in [-1,1] over the whole image.
+
+        The outermost pixels' centres are half a pixel inside it.
+        """
+        p = u * (self.size - 1) / self.size
+        return p if self.centred else p + jnp.asarray([-1.0, 1.0]) / self.size
+
     def _render(self, shot, u, train):
         """Colours [B,h,w,3] in [-1,1] of rays through u [B,h,w,2]."""
         h, w = u.shape[1:3]
-        # The outermost pixels' centres are half a pixel inside the image that the focal length is for.
-        o, d = rays(u.reshape(len(u), -1, 2) * (self.size - 1) / self.size, shot.focal, shot.rotation, shot.eye)
+        o, d = rays(self.on_plane(u).reshape(len(u), -1, 2), shot.focal, shot.rotation, shot.eye)
         keys = jax.random.split(self.make_rng("noise")) if train else (None, None)
         shift = (jnp.linalg.norm(shot.eye, axis=-1) - self.radius)[:, None, None] if self.radius else 0.0
         t = sampling.depths(self, o.shape[:2], keys[0], shift)

@@ -1,9 +1,11 @@
 """GIRAFFE as a task: what scenes are drawn from, and training as in the authors' code.
 
 Letters as in `genjax.fields.giraffe`. Differences from the authors' code: a scene's background turn is drawn for each
-image (theirs: once per batch); a step trains the discriminator, then the generator (theirs the other way round, which
-is the same sequence from another start); pictures for people and for metrics are rendered without jitter and noise on
-densities (theirs measures with both). Source: Niemeyer and Geiger 2021 (arXiv:2011.12100) section 3.4, and the code.
+image (theirs: once per batch); cameras are rotations (theirs divides each axis by its largest norm in the batch, which
+shortens right and up of the cameras nearer the zenith, the chairs' most); a step trains the discriminator, then the
+generator (theirs the other way round, which is the same sequence from another start); pictures for people and for
+metrics are rendered without jitter and noise on densities (theirs measures with both). Source: Niemeyer and Geiger 2021
+(arXiv:2011.12100) section 3.4, and the code.
 """
 
 import dataclasses

@@ -72,7 +72,7 @@ def test_the_authors_image(recorded, span):
 
 def test_the_authors_renderer_without_images_at_every_size():
     """Recorded from autonomousvision/giraffe, im2scene/giraffe/models/neural_renderer.py: NeuralRenderer(n_feat=8,
-    input_dim=4, min_feat=2, img_size=64, use_rgb_skip=False), kernels sin(1), sin(2), ..., biases sin(2), sin(3), ..."""
+    input_dim=4, min_feat=2, img_size=64, use_rgb_skip=False), kernels sin(1), sin(2), ..., biases sin(2), ..."""
     net = NeuralRenderer(size=64, features=8, least=2, rgb_skip=False)
     x = jnp.asarray(np.cos(0.7 * np.arange(16 * 16 * 4)).reshape(1, 16, 16, 4), jnp.float32)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)

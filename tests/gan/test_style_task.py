@@ -60,7 +60,10 @@ def test_the_controller_moves_p_by_a_constant_amount(run):
     p = 0.0
     for i in range(0, 6, 2):
         assert states[i + 1].extra["augment"]["p"] == pytest.approx(p), "not at odd steps"
-        sign = (metrics[i]["real_sign"] + metrics[i + 1]["real_sign"]) / 2
+        # R1's pass at the first of the two steps counts as a third: the kept sum has it.
+        kept = states[i + 1].extra["augment"]["signs"]
+        assert abs(kept - metrics[i]["real_sign"]) <= 1
+        sign = (kept + metrics[i + 1]["real_sign"]) / 3
         p = max(0.0, p + np.sign(sign - 0.6) * 0.08)
         assert states[i + 2].extra["augment"]["p"] == pytest.approx(p) == metrics[i + 1]["augment_p"]
         assert states[i + 2].extra["augment"]["signs"] == 0
@@ -72,13 +75,26 @@ def test_the_controller_moves_p_by_a_constant_amount(run):
     (0.625, 1.75, 0.75, 0.5)])  # binary fractions: the mean is exactly the target, and p stays
 def test_controller_at_the_papers_settings(run, target, before, signs, want):
     """Batch 64, every 4 steps, 500 thousand images: 5.12e-4 a time (0.6 * 4 = 2.4 is the sum it waits for)."""
-    t = task(ada_every=4, ada_kimg=500.0, ada_target=target)
+    t = task(ada_every=4, ada_kimg=500.0, ada_target=target, r1_gamma=0.0)
     state = run[1][0]
     state = state.replace(step=jnp.int32(3), extra={"augment": {"p": jnp.float32(0.5), "signs": jnp.float32(before)}})
     got = t._controlled(state, signs, 64)
     assert got["p"] == pytest.approx(want, abs=1e-6) and got["signs"] == 0
     low = state.replace(extra={"augment": {"p": jnp.float32(1e-5), "signs": jnp.float32(-4)}})
     assert t._controlled(low, -1.0, 64)["p"] == 0
+
+
+@pytest.mark.parametrize("target, up", [(0.19, True), (0.21, False)])
+def test_the_controller_counts_the_signs_of_r1_steps(run, target, up):
+    """Recorded from NVlabs/stylegan2-ada-pytorch: the mean of "Loss/signs/real" over four StyleGAN2Loss phases Dmain of
+    mean sign 0 and one phase Dreg of mean sign 1 is .2."""
+    state = run[1][0].replace(extra={"augment": {"p": jnp.float32(0.5), "signs": jnp.float32(1)}})
+    for step in (3, 19):  # R1 at steps 0 and 16
+        t = task(ada_every=4, reg_every=16, ada_target=target)
+        got = t._controlled(state.replace(step=jnp.int32(step)), 0.0, 4)
+        assert (got["p"] > 0.5) == up
+    later = t._controlled(state.replace(step=jnp.int32(7)), 0.0, 4)  # none since step 3: a mean of 1/4
+    assert later["p"] > 0.5
 
 
 def test_average_of_the_generator(run):

@@ -54,10 +54,60 @@ def test_values_of_the_others():
 
 
 def test_names_are_checked():
-    with pytest.raises(UserError, match="did you mean 'hinge'"):
+    with pytest.raises(UserError, match=r"did you mean 'hinge'\? .*register\(NAME.*loss=MODULE.NAME"):
         adv.generator_loss("hing", jnp.zeros(1))
+    with pytest.raises(UserError, match="'no_such_module.hinge': no module named 'no_such_module'"):
+        adv.generator_loss("no_such_module.hinge", jnp.zeros(1))
     with pytest.raises(UserError, match="convention"):
         adv.zero_centred_penalty(jnp.ones(1), 1.0, "double")
+
+
+def _relativistic():
+    """The paired loss of R3GAN: softplus of how much more real the other's picture of the pair looks."""
+    return (lambda real, fake: jnp.logaddexp(0, fake - real).mean(),
+            lambda real, fake: jnp.logaddexp(0, real - fake).mean())
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The relativistic loss under this name, for one test."""
+    monkeypatch.setattr(adv, "_LOSSES", dict(adv._LOSSES))
+    adv.register("relativistic", *_relativistic(), paired=True)
+    return "relativistic"
+
+
+def test_a_registered_loss_sees_the_pairs(registered):
+    """Recorded from brownvc/R3GAN, R3GAN/Trainer.py: AdversarialTraining's losses and gradients with G(z) = .7 z,
+    D(x) = 1.5 x, gamma 0, z = cos(0..3) and x = sin(0..3)."""
+    z, x = jnp.cos(jnp.arange(4.0)), jnp.sin(jnp.arange(4.0))
+
+    def generator(g):
+        return adv.generator_loss(registered, 1.5 * g * z, lambda: 1.5 * x)
+
+    def discriminator(d):
+        return adv.discriminator_loss(registered, d * x, d * 0.7 * z)
+
+    for loss, at, value, slope in ((generator, 0.7, 1.21410573, 0.19021788),
+                                   (discriminator, 1.5, 0.53986531, 0.00213468)):
+        assert loss(at) == pytest.approx(value, rel=1e-5)
+        assert jax.grad(loss)(at) == pytest.approx(slope, rel=1e-4, abs=1e-7)
+    with pytest.raises(UserError, match="'relativistic' needs real logits"):
+        adv.generator_loss(registered, z)
+
+
+def test_others_are_not_asked_for_real_logits():
+    def never():
+        raise AssertionError
+
+    assert np.isfinite(adv.generator_loss("hinge", jnp.ones(2), never))
+
+
+def test_names_that_cannot_be_registered(registered):
+    for name in ("hinge", "a.b"):
+        with pytest.raises(UserError, match="must be a new name without a dot"):
+            adv.register(name, *_relativistic(), paired=True)
+    adv.register(registered, lambda real, fake: fake.sum(), lambda fake: 5.0)  # a module that is imported again
+    assert adv.generator_loss(registered, jnp.zeros(1)) == 5
 
 
 def _critic(w):

@@ -36,6 +36,19 @@ def test_look_at_is_a_rotation_and_puts_the_target_in_the_middle():
     assert np.isfinite(jax.jacrev(look_at)(jnp.array([0.0, 0.0, 3.0]))).all()
 
 
+def test_cameras_are_giraffes_but_for_their_length():
+    """Recorded from autonomousvision/giraffe, im2scene/camera.py: look_at of one eye, and of two at once, of which the
+    second's axes are shorter: each is divided by the largest norm in the batch."""
+    one = [[-0.44721359, -0.19518001, 0.87287158], [0.89442718, -0.09759001, 0.43643579], [0, 0.97590005, 0.21821789]]
+    second = [[-0.04472136, -0.11710801, 0.06648225], [0.08944272, -0.05855400, 0.03324112],
+              [0, 0.0097590005, 0.99723375]]
+    R = np.asarray(look_at(jnp.array([[2.0, 1.0, 0.5], [0.2, 0.1, 3.0]])))
+    np.testing.assert_allclose(R[0], one, atol=1e-6)
+    lengths = np.linalg.norm(second, axis=0)
+    np.testing.assert_allclose(R[1] * lengths, second, atol=1e-6)
+    assert lengths[0] == pytest.approx(0.1, abs=1e-6), "and not 1"
+
+
 def test_rays_by_hand():
     o, d = rays(image_plane(2, 2, corners=True).reshape(-1, 2), 2.0, jnp.eye(3), jnp.array([1.0, 2.0, 3.0]))
     np.testing.assert_allclose(d, [[-0.5, 0.5, -1], [0.5, 0.5, -1], [-0.5, -0.5, -1], [0.5, -0.5, -1]])
