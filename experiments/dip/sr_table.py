@@ -1,10 +1,10 @@
 """Deep Image Prior: the super-resolution tables, Set5 and Set14 by 4 (by 8 too at paper scale), on luma.
 
 Ulyanov, Vedaldi and Lempitsky, CVPR 2018, section 3.2 and supplementary tables: bicubic enlargement, bare pixels (no
-prior), total variation and the network, all but the first fitted to the same small picture. PSNR is taken on luma after
-4 pixels are shaved off at the top and left and 5 at the bottom and right, as the authors' script does. `--images FOLDER`
-with Set5 or Set14 (names such as baby.png or butterfly_GT.png are recognised) shows the paper's numbers beside ours;
-other pictures stand without.
+prior), total variation and the network, all but the first fitted to the same small picture. PSNR is taken on luma
+without 4 pixels at the top and on the left and 5 at the bottom and on the right, as in the authors' script. `--images
+FOLDER` with Set5 or Set14 (names such as baby.png or butterfly_GT.png are recognised) shows the paper's numbers beside
+ours; other pictures stand without.
 
 The authors' files were made from MATLAB's bicubic small pictures, ours from Pillow's Lanczos as their code does: our
 bicubic column reads 0.1 to 0.4 dB higher.

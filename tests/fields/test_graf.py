@@ -1,5 +1,7 @@
 """GRAF: patches and their places, sizes of the networks, a step, and pictures that are whole."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,12 +71,20 @@ def test_the_authors_rays():
     """Recorded from autonomousvision/graf, submodules/nerf_pytorch/run_nerf_helpers_mod.py: get_rays(8, 8, 10., pose)
     at the first pixel, at row 2 and column 5, and at the last."""
     rotation, u = jnp.array([[0, 0.6, 0.8], [1, 0, 0], [0, 0.8, -0.6]]), image_plane(8, 8, corners=True)
-    want = [[-0.56, -0.4, 0.92], [-0.68, 0.1, 0.76], [-0.98, 0.3, 0.36]]
+    want = np.array([[-0.56, -0.4, 0.92], [-0.68, 0.1, 0.76], [-0.98, 0.3, 0.36]])
     for centred in (False, True):
         p = Generator(size=8, centred=centred).on_plane(u)
         _, d = rays(jnp.stack([p[0, 0], p[2, 5], p[7, 7]]), 10 / 4, rotation, jnp.zeros(3))
-        np.testing.assert_allclose(d, want if not centred else want + 0.05 * (rotation[:, 0] - rotation[:, 1]),
-                                   atol=1e-6)
+        half_a_pixel = 0.05 * np.asarray(rotation[:, 0] - rotation[:, 1])  # to the right and down
+        np.testing.assert_allclose(d, want + centred * half_a_pixel, atol=1e-6)
+
+
+def test_runs_from_before_go_on_as_they_were():
+    """Their saved config says "whole" and has no `centred`."""
+    saved = json.loads(config_lib.to_json(config_lib.load("fields/graf", ["task.r1_convention=whole"])))
+    del saved["task"]["generator"]["centred"]
+    found = config_lib.build(config_lib.finalize(config_lib.from_json(json.dumps(saved)))).task
+    assert found.generator.centred and found.r1_convention == "whole"
 
 
 def test_the_authors_penalty_on_real_patches():
@@ -203,7 +213,8 @@ POSES = {  # radius, field of view, u, v, side of pictures
     "cub": ((9, 11), 30, (0, 1), (0.25, 0.5436), 64)}
 ALWAYS = {
     **{f"task.{k}": v for k, v in {
-        "generator.centred": False, "generator.near": 7.5, "generator.far": 12.5, "generator.samples": 64, "generator.patch": 32,
+        "generator.centred": False, "generator.near": 7.5, "generator.far": 12.5, "generator.samples": 64,
+        "generator.patch": 32,
         "generator.field.hidden": 256, "generator.field.layers": 8, "generator.field.skips": (4,),
         "generator.field.octaves": 10, "generator.field.view_octaves": 4, "generator.field.start": "torch",
         "discriminator.features": 64, "patches.size": 32, "patches.largest": 1.0, "code": 128, "noise_steps": 5000,
