@@ -56,7 +56,7 @@ def run(fig: FigureRun, given: str = "") -> None:
     """Trains on scenes of the ray tracer, or takes the run `given`, and draws every control."""
     if given:
         opened = OpenedRun(given)
-        task = opened.experiment.task
+        task = opened.task
         if not isinstance(task, Giraffe):
             raise UserError(f"given={given} is a run of {type(task).__name__}; name one of fields/giraffe")
         _rows(fig, "", task, opened.variables)

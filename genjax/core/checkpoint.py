@@ -157,7 +157,7 @@ _READ_WORDS = {"RESOURCE_EXHAUSTED": _SMALLER, "out of memory": _SMALLER, "PERMI
                "UNAVAILABLE": "see to the disk or the network", "DEADLINE_EXCEEDED": "see to the disk or the network"}
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What an exception, or the one that caused it, says, short."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -170,7 +170,7 @@ def _no_damage(error: BaseException | None) -> tuple[str, str] | None:
     while error is not None:
         text = str(error)
         if isinstance(error, MemoryError):
-            return _said(error), "free memory"
+            return said(error), "free memory"
         # TensorStore's errors are ValueErrors that carry the system's number.
         numbers = [error.errno] if isinstance(error, OSError) else map(int, re.findall(r"os_error_code='(\d+)'", text))
         for number in numbers:
@@ -178,7 +178,7 @@ def _no_damage(error: BaseException | None) -> tuple[str, str] | None:
                 return os.strerror(number), _READ_FIXES[number]
         for word, fix in _READ_WORDS.items():
             if word in text and not isinstance(error, OSError):
-                return _said(error), fix
+                return said(error), fix
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
@@ -235,7 +235,7 @@ class Checkpoints:
             except UserError as e:
                 error = e
             except Exception as e:  # whatever the storage layer raises on damaged files
-                reason, other = _said(e), _no_damage(e)
+                reason, other = said(e), _no_damage(e)
                 if other:
                     error = UserError(f"cannot read checkpoint {step} in {self.folder}: {other[0]}; {other[1]} and run"
                                       f" the same command again (or remove {self.folder / str(step)}, to go on from the"
@@ -337,6 +337,25 @@ def read_arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
         tree = reader.metadata(path).item_metadata.tree
         args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return flat(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+
+
+def read_checked(folder: Path, step: int) -> dict[str, np.ndarray]:
+    """`read_arrays`, held against the digests that were saved beside the arrays.
+
+    Raises:
+      ValueError: other bytes than were saved (other exceptions: whatever the storage layer raises on damaged files).
+    """
+    found, meta = read_arrays(folder, step), Path(folder) / str(step) / "meta"
+    saved = json.loads((meta / "metadata").read_text())
+    if saved.get("digest") and digest(found) != saved["digest"]:
+        raise ValueError("its arrays are not the ones that were saved")
+    for i in range(saved.get("shards") or 0):
+        for name, parts in json.loads((meta / f"shards.{i}").read_text()).items():
+            for index, sha in parts.items():
+                part = found[name][tuple(slice(*map(int, s.split(":"))) for s in index.split(",") if s)]
+                if hashlib.sha256(_bytes(part)).hexdigest() != sha:
+                    raise ValueError(f"{name} [{index}] is not what was saved")
+    return found
 
 
 def unflatten(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def options(name: str, control: Control, given: Sequence[str]) -> dict[str, Any]
 
 def instead(opened: OpenedRun) -> str:
     """What else shows pictures of a run, as the end of an error's line: "; ..." or nothing."""
-    task = type(opened.experiment.task)
+    task = type(opened.task)
     if task.sample is not TaskBase.sample:
         return f"; `sample {opened.folder.path}` draws its samples"
     return f"; its pictures are in {opened.folder.outputs}" if task.results is not TaskBase.results else ""
@@ -64,7 +64,7 @@ def instead(opened: OpenedRun) -> str:
 
 def _offered(opened: OpenedRun) -> Mapping[str, Control]:
     """The controls of a run's task."""
-    task = opened.experiment.task
+    task = opened.task
     found = task.controls()
     if not found:
         raise UserError(f"{type(task).__name__} has no controls{instead(opened)}")
@@ -103,7 +103,7 @@ def sample(run: str, name: str, given: Sequence[str], snapshot: str | None, seed
     if out and Path(out).suffix:
         raise UserError(f"--out {out}: a control may write several files; name a folder")
     opened = OpenedRun(run, snapshot)
-    offered, task = _offered(opened), opened.experiment.task
+    offered, task = _offered(opened), opened.task
     if why := task.withheld().get(name):
         raise UserError(f"--control {name} has nothing to do: {why}; there are {', '.join(offered)}")
     if name not in offered:

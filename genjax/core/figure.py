@@ -129,7 +129,7 @@ class FigureRun:
         if outcome.preempted:
             raise train_lib.Preempted(f"{case}: interrupted and saved at step {outcome.step}")
         self._runs.append((case, outcome.seconds, outcome.step))
-        opened = OpenedRun(folder.path)
+        opened = OpenedRun(folder.path, tell=False)
         return Result(folder, opened.experiment, opened.variables, outcome.metrics, outcome.seconds)
 
     def row(self, case: str, metric: str, got: float, expected: float | None, tolerance: float = 0.0,

@@ -81,7 +81,7 @@ def open_stage(run: str, snapshot: str | None = None) -> Stage:
       UserError: no run or snapshot, or a task without a stage.
     """
     opened = OpenedRun(run, snapshot)
-    variables, task = opened.variables, opened.experiment.task
+    variables, task = opened.variables, opened.task
     stage = task.stage(variables)
     if stage is None:
         raise UserError(f"{type(task).__name__} has nothing to play with{instead(opened)}")

@@ -1,9 +1,10 @@
 """The run folder, the interface between verbs.
 
-`config.json` (resolved), `data.json` (what the data was found to be), `metrics.jsonl`, `log.txt`, TensorBoard events,
-`samples/`, `checkpoints/`, `snapshots/` (the last; `best.npz` where `train.keep_best` asks for it), `outputs/` (what a
-task keeps, see `Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason;
-`stopped` where a `stop` metric ended the run).
+`config.json` (resolved), `data.json` (what the data was found to be), `spec.json` (shapes and dtypes of a batch, by
+which weights open without the data), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`,
+`snapshots/` (the last; `best.npz` where `train.keep_best` asks for it), `outputs/` (what a task keeps, see
+`Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a
+`stop` metric ended the run).
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -48,6 +50,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.snapshots = self.path / "snapshots"
         self.outputs = self.path / "outputs"
+        self.spec_file = self.path / "spec.json"
         self.report = self.path / "report.html"
 
     def create(self, config: ConfigDict) -> None:
@@ -92,14 +95,20 @@ class RunFolder:
         return UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; mend that and run the same"
                          " command again, or choose another --workdir")
 
-    def begin(self, config: ConfigDict) -> None:
+    def begin(self, config: ConfigDict, spec: dict[str, list]) -> None:
         """The run, locked, goes on with this config: no mark stands any more, then it is written. A kill between the
-        two leaves a run to go on with, never the mark of a shorter one beside this config."""
+        two leaves a run to go on with, never the mark of a shorter one beside this config.
+
+        Args:
+          config: finalized.
+          spec: {name: [shape, dtype]} of a batch.
+        """
         for folder in (self.path, self.samples, self.snapshots):
             for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
                 if litter.is_file():
                     litter.unlink(missing_ok=True)
         self._unmark()
+        write_file(self.spec_file, json.dumps(spec) + "\n")
         write_file(self.config_file, config_lib.to_json(config))
 
     def _unmark(self, *but: str) -> None:
@@ -183,6 +192,26 @@ class RunFolder:
         if not found:
             raise UserError(f"{self.path} has no snapshot yet; train it, or give --snapshot FILE")
         return found[-1]
+
+
+    def saved(self) -> list[Path]:
+        """Every snapshot's file and checkpoint's folder, the highest step first; of one step the snapshot first."""
+        found = [p for p in (*self.snapshots.glob("step_*.npz"), *self.checkpoints.glob("*")) if step_of(p) is not None]
+        return sorted(found, key=lambda p: (step_of(p), p.suffix), reverse=True)
+
+    def spec(self) -> dict[str, list]:
+        """{name: [shape, dtype]} of a batch, as `begin` wrote it; {} where that is missing or damaged."""
+        try:
+            found = json.loads(self.spec_file.read_text())
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a snapshot's file or a checkpoint's folder, by its name; None for any other path."""
+    match = re.fullmatch(r"step_(\d+)\.npz|(\d+)", path.name)
+    return int(match[1] or match[2]) if match else None
 
 
 def take_lock(f: IO) -> bool:

@@ -22,7 +22,7 @@ from genjax.core import config as config_lib
 from genjax.core import distributed, watch
 from genjax.core import rng as rng_lib
 from genjax.core.best import Best
-from genjax.core.checkpoint import Checkpoints, save_snapshot
+from genjax.core.checkpoint import Checkpoints, layout, save_snapshot
 from genjax.core.experiment import Experiment, Programs
 from genjax.core.record import Recorder, Silent, ids, numbers, record_data, save_previews
 from genjax.core.run import RunFolder, environment, log_to
@@ -194,7 +194,7 @@ class _Loop:
     def _snapshot(self, variables: dict[str, Any], path: Path, **more: Any) -> None:
         save_snapshot(path, jax.device_get(variables), {
             "step": self.step, "config": self.config.to_dict(), "environment": environment(), "metrics": self.metrics,
-            **more})
+            "element_spec": layout(self.experiment.data.element_spec), **more})
 
     def _preview(self, variables: dict[str, Any]) -> None:
         with waiting("drawing a preview"):
@@ -301,7 +301,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
                     loop.saver.close()
                     return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
                 loop.stopping = was == "preempted" and stopped
-                distributed.from_main(lambda: folder.begin(config))
+                distributed.from_main(lambda: folder.begin(config, layout(experiment.data.element_spec)))
                 outcome = loop.run(signals)
             if watched:
                 watched.close()

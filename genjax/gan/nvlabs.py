@@ -342,7 +342,9 @@ def discriminator(content: dict[str, Any], name: str = "D") -> Network:
 
 
 def _named(content: dict[str, Any], name: str) -> Module:
-    if not isinstance(content.get(name), Module):
+    if name in content and not isinstance(content[name], Module):
+        raise UserError(f"its {name} is no network but a {type(content[name]).__name__}")
+    if name not in content:
         raise UserError(f"it has no network {name}, only {', '.join(map(str, content)) or 'nothing'}")
     return content[name]
 
@@ -372,6 +374,13 @@ def config_of(g: dict[str, Any], d: dict[str, Any] | None = None, data: str = ""
             "genjax.data.pipeline.Pipeline", source=data, image_size=g["resolution"], channels=g["channels"],
             batch_size=32),
         optimizer=adam))
+
+
+def _batch(config: ConfigDict) -> dict[str, list]:
+    """{name: [shape, dtype]} of a batch of the network's pictures, by which the run opens without them."""
+    g, n = config.task.generator, config.data.batch_size
+    image = {"image": [[n, g.resolution, g.resolution, g.channels], "float32"]}
+    return image | ({"label": [[n], "int32"]} if g.classes else {})
 
 
 def _check_data(config: ConfigDict, data: str) -> None:
@@ -416,6 +425,7 @@ def convert_file(path: str | Path, out: str | Path, data: str = "") -> Path:
     except UserError as e:
         raise UserError(str(e).replace("--workdir", "--out")) from None
     meta = {"step": 0, "config": config.to_dict(), "environment": environment(), "metrics": {},
+            "element_spec": _batch(config),
             "converted_from": {"file": Path(path).name, "sha256": weights.file_sha256(Path(path).expanduser()),
                                "network": "G_ema"}}
     save_snapshot(folder.snapshots / "step_00000000.npz",

@@ -312,8 +312,9 @@ def test_samples(capsys, run, tmp_path):
     assert "no snapshot" in refused(capsys, tmp_path, "sample", run, "--snapshot", "{dir}/none.npz")
     assert "cannot write" in refused(capsys, tmp_path, "sample", run, "--out", run / "DONE" / "x.png")
     shutil.rmtree(run / "snapshots")
-    assert "has no snapshot yet; train it" in refused(capsys, tmp_path, "sample", run)
-    assert "has no snapshot yet; train it" in refused(capsys, tmp_path, "eval", run)
+    shutil.rmtree(run / "checkpoints")
+    assert "has no snapshot or checkpoint yet; train it" in refused(capsys, tmp_path, "sample", run)
+    assert "has no snapshot or checkpoint yet; train it" in refused(capsys, tmp_path, "eval", run)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign"])

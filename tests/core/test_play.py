@@ -1,16 +1,12 @@
 """`play`: values from text, the page's answers, and mistakes in one line."""
 
 import io
-import types
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import launch
-from genjax.core import snapshot
 from genjax.core.play import Dial, Stage, application
 from genjax.errors import UserError
 
@@ -41,19 +37,6 @@ def test_the_page_and_its_pictures():
     assert x.shape[:2] == (3, 5) and (x == 255).all()
     wrong = client.get("/image", params={"gray": "1"})
     assert wrong.status_code == 400 and "did you mean 'grey'" in wrong.text
-
-
-def test_a_snapshot_of_a_run_whose_data_computes():
-    """Scenes are drawn when their shape is asked for: not while the state's shapes are traced."""
-    class Data:
-        @property
-        def element_spec(self):
-            with jax.set_mesh(jax.sharding.Mesh(np.array(jax.devices()[:1]), ("drawn",))):
-                return jnp.zeros(3)
-
-    task = types.SimpleNamespace(init=lambda rng, spec: spec * 2, export=lambda state: {"w": state})
-    found = snapshot.fitted({"w": np.ones(3, np.float32)}, types.SimpleNamespace(task=task, data=Data()), "file")
-    np.testing.assert_array_equal(found["w"], np.ones(3))
 
 
 def test_a_run_that_is_not_there(capsys, tmp_path):

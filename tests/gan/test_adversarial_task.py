@@ -260,7 +260,7 @@ def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
     sheet = t.preview(t.export(state), None, KEY)["samples"]
     assert sheet.shape[0] == 1 and np.array_equal(sheet[0], t.results(t.export(state), None, KEY)["samples"])
     monkeypatch.setattr(snapshot, "OpenedRun", lambda *_: types.SimpleNamespace(
-        experiment=types.SimpleNamespace(task=t), variables=t.export(state)))
+        task=t, variables=t.export(state)))
     path = snapshot.sample("run", None, 5, 0, str(tmp_path / "s.png"), "2,0-1")
     key = rng_lib.stream(0, "sample")
     want = t.sample(t.export(state), key, 15, np.repeat([2, 0, 1], 5))["samples"]

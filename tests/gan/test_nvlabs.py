@@ -188,6 +188,10 @@ def test_converted_run_is_measured_against_its_own_pictures(made, tmp_path, caps
     assert launch.main(["convert", str(path), "--out", run, "--data", spec]) == 0
     data = OpenedRun(run).experiment.data
     assert (data.source.name, len(data)) == (spec, 6)
+    away = (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    assert launch.main(["sample", run, "-n", "2", "--out", str(tmp_path / "s.png")]) == 0, "weights need no pictures"
+    assert launch.main(["eval", run, "--metrics", "frechet"]) == 2
+    away.rename(tmp_path / "pictures")
     capsys.readouterr()
     assert launch.main(["eval", run]) == 2
     assert "measures nothing; add --metrics NAMES" in capsys.readouterr().err
@@ -228,6 +232,7 @@ def test_nothing_is_executed(made, tmp_path):
     refused(tmp_path, path.read_bytes()[:-100], "damaged")
     refused(tmp_path, dumps([1]), "holds a list")
     refused(tmp_path, dumps({"D": content["D"]}), "no network G_ema, only D")
+    refused(tmp_path, dumps({"G_ema": {}}), "its G_ema is no network but a dict")
     inner = Global("torch.storage", "_load_from_bytes", dumps(Global("os", "system", f"touch {touched}")))
     refused(tmp_path, dumps({"x": inner}), "os.system")
     assert not touched.exists()

@@ -1,0 +1,112 @@
+"""Runs are opened by their weights alone: without their data, from the newest of snapshot and checkpoint."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import launch
+from genjax.core import config as config_lib
+from genjax.core import snapshot
+from genjax.core import train as train_lib
+from genjax.core.config import experiment, node
+from genjax.errors import UserError
+from tests.core.toy import ToyData
+
+STEPS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileData(ToyData):
+    """Data that lie in a file."""
+
+    path: str
+
+    def __post_init__(self):
+        if not Path(self.path).is_file():
+            raise UserError(f"no file {self.path}")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of 8 steps with checkpoints at 4 and 8, whose data are gone."""
+    base = tmp_path_factory.mktemp("opened")
+    (base / "data").touch()
+    config = experiment(
+        task=node("tests.core.toy.ToyTask", optimizer="@optimizer", ema_decay=0.9),
+        data=node("tests.core.test_opened_run.FileData", path=str(base / "data")),
+        optimizer=node("genjax.core.optim.adam", learning_rate=0.01),
+        train=node("genjax.core.experiment.TrainOptions", steps=STEPS, save_every=4))
+    train_lib.train(config_lib.finalize(config), base / "run", quiet=True)
+    (base / "data").unlink()
+    return base / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def kernel(run, *args, **kw):
+    return np.asarray(snapshot.OpenedRun(run, *args, **kw).variables["params"]["first"]["kernel"])
+
+
+def test_weights_open_without_the_data(run, capsys):
+    out = run / "s.png"
+    assert launch.main(["sample", str(run), "-n", "2", "--out", str(out)]) == 0 and out.is_file()
+    assert launch.main(["eval", str(run)]) == 2
+    assert "no file" in capsys.readouterr().err, "measuring needs them"
+
+
+def test_a_run_from_before_says_that_it_needs_its_data(run, capsys):
+    file = run / "snapshots" / "step_00000008.npz"
+    with np.load(file) as f:
+        arrays = {k: f[k] for k in f.files}
+    meta = json.loads(bytes(arrays["__meta__"]))
+    assert meta.pop("element_spec") == {"x": [[8, 16], "float32"], "y": [[8, 16], "float32"]}
+    arrays["__meta__"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(file, **arrays)
+    kernel(run)  # the folder says it too
+    (run / "spec.json").write_text("{")
+    assert launch.main(["sample", str(run)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "no file" in said and "put them back, or change config.data in" in said
+    Path(json.loads((run / "config.json").read_text())["data"]["path"]).touch()
+    kernel(run)
+    Path(json.loads((run / "config.json").read_text())["data"]["path"]).unlink()
+
+
+def test_the_newest_of_snapshot_and_checkpoint_is_taken(run, capsys, caplog):
+    last = kernel(run)
+    (run / "snapshots" / "step_00000008.npz").rename(run / "snapshots" / "step_00000002.npz")
+    caplog.clear()
+    np.testing.assert_array_equal(kernel(run), last)
+    assert [r.getMessage() for r in caplog.records if r.name == "genjax"] == [
+        f"taking the weights of step 8, checkpoint {run}/checkpoints/8"]
+    opened = snapshot.OpenedRun(run)
+    assert opened.meta["step"] == 8 and opened.snapshot.name == "8"
+    assert launch.main(["sample", str(run), "-n", "2", "--out", str(run / "s.png")]) == 0
+    assert (kernel(run, "4") != last).any()
+    for given in ("8", f"{run}/checkpoints/8", f"{run}/checkpoints", f"{run}/snapshots", "2"):
+        np.testing.assert_array_equal(kernel(run, given), last)
+    for given, says in (("5", "it has of: 2, 4, 8"), (str(run / "samples"), "holds no snapshot and no checkpoint")):
+        assert launch.main(["sample", str(run), "--snapshot", given]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, caplog):
+    shutil.rmtree(run / "snapshots")
+    older = kernel(run, "4")
+    meta = run / "checkpoints" / "8" / "meta" / "metadata"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"digest": "0" * 64}))
+    np.testing.assert_array_equal(kernel(run), older)
+    assert "checkpoints/8 is unreadable (its arrays are not the ones that were saved)" in caplog.text
+    assert (run / "checkpoints" / "8").is_dir(), "looking changes nothing"
+    with pytest.raises(UserError, match="8 is unreadable"):
+        kernel(run, "8")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="has no snapshot or checkpoint yet"):
+        kernel(run)
