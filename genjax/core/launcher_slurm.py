@@ -25,6 +25,7 @@ from genjax.errors import UserError
 
 # How a run ends that was asked to: saved; or, before it had anything to save, interrupted or ended by the signal.
 ASKED = (PREEMPTED, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+WARNING_SECONDS = 90  # submitit's, between SIGUSR2 and the time limit
 REQUEUES = 1000  # time limits one run may meet; submitit's own default is 3
 
 
@@ -153,6 +154,30 @@ def import_submitit():
     return submitit
 
 
+def _parameters(jobs: Sequence[Job], options: Options) -> dict[str, Any]:
+    """What sbatch is asked for these jobs, which have the same number of processes: {option: value}."""
+    first = jobs[0]
+    name = first.folder.name if len(jobs) == 1 else "-".join(first.folder.parent.absolute().parts[-2:])
+    given = {"partition": options.partition, "account": options.account, "mem": options.mem,
+             "gpus_per_node": options.gpus_per_node, "cpus_per_task": options.cpus_per_task}
+    return {"job_name": name, "time": options.time, "nodes": options.nodes, "comment": token(jobs),
+            "ntasks_per_node": first.processes // options.nodes, **{k: v for k, v in given.items() if v is not None}}
+
+
+def _more(options: Options) -> dict[str, str | bool]:
+    """The options of sbatch that submitit has no name for."""
+    return {"requeue": True, **{k.replace("-", "_"): v for k, v in options.sbatch}}
+
+
+def _outline(jobs: Sequence[Job], options: Options) -> str:
+    """The lines for sbatch that a submission of these jobs has, where submitit, which writes the script, is missing."""
+    wanted = {**_parameters(jobs, options), **_more(options), "signal": f"USR2@{WARNING_SECONDS}"}
+    if len(jobs) > 1:
+        wanted["array"] = f"0-{len(jobs) - 1}%{min(len(jobs), options.max_parallel)}"
+    lines = (f"--{k.replace('_', '-')}" + (f"={v}" if v is not True else "") for k, v in sorted(wanted.items()))
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines)])
+
+
 def _executor(jobs: Sequence[Job], options: Options):
     """submitit's executor with the sbatch parameters for these jobs, which have the same number of processes."""
     slurm = import_submitit().SlurmExecutor
@@ -164,28 +189,24 @@ def _executor(jobs: Sequence[Job], options: Options):
 
     first = jobs[0]
     executor = (Dry if options.dry_run else slurm)(first.folder.parent / "slurm", max_num_timeout=REQUEUES)
-    parameters = {"partition": options.partition, "account": options.account, "mem": options.mem,
-                  "gpus_per_node": options.gpus_per_node, "cpus_per_task": options.cpus_per_task}
-    if options.cpus_per_task:  # srun no longer takes it from sbatch (SLURM 22.05)
-        parameters["srun_args"] = [f"--cpus-per-task={options.cpus_per_task}"]
-    name = first.name if len(jobs) == 1 else "-".join(first.folder.parent.absolute().parts[-2:])
+    # srun no longer takes the number of cores from sbatch (SLURM 22.05).
+    cores = {"srun_args": [f"--cpus-per-task={options.cpus_per_task}"]} if options.cpus_per_task else {}
     executor.update_parameters(
-        job_name=name, time=options.time, nodes=options.nodes, ntasks_per_node=first.processes // options.nodes,
-        array_parallelism=options.max_parallel,
-        stderr_to_stdout=True, setup=[f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"],
-        comment=token(jobs),
-        additional_parameters={"requeue": True, **{k.replace("-", "_"): v for k, v in options.sbatch}},
-        **{k: v for k, v in parameters.items() if v is not None})
+        **_parameters(jobs, options), **cores, array_parallelism=options.max_parallel, stderr_to_stdout=True,
+        setup=[f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"],
+        additional_parameters=_more(options))
     return executor
 
 
 def submit(jobs: Sequence[Job], options: Options) -> None:
-    """Submits jobs as one array (one for each number of processes), and prints where they are; or prints the script.
+    """Submits jobs as one array (one for each number of processes), and prints where they are; or prints the script
+    (without submitit, which a dry run does not need, what the script asks of SLURM).
 
     Raises:
       UserError: no submitit, no SLURM, or sbatch refuses.
     """
-    import_submitit()
+    if not options.dry_run:
+        import_submitit()
     if not options.dry_run and not shutil.which("sbatch"):
         raise UserError("--on slurm: there is no sbatch here; run it where SLURM is, or look with --dry-run")
     for _, group in groupby(sorted(jobs, key=lambda j: j.processes), key=lambda j: j.processes):
@@ -199,15 +220,26 @@ def submit(jobs: Sequence[Job], options: Options) -> None:
         _submit(group, options)
 
 
+def _script(jobs: Sequence[Job], options: Options) -> str:
+    """What would be handed to sbatch."""
+    try:
+        executor = _executor(jobs, options)
+    except UserError:
+        print("submitit is not installed: these are its script's lines for SLURM; to submit, pip install -r"
+              " requirements-cluster.txt", file=sys.stderr)
+        return _outline(jobs, options)
+    if len(jobs) > 1:
+        executor.parameters["map_count"] = len(jobs)
+    return executor._make_submission_file_text(executor._submitit_command_str, "").rstrip()
+
+
 def _submit(jobs: list[Job], options: Options) -> None:
-    executor = _executor(jobs, options)
     if options.dry_run:
-        if len(jobs) > 1:
-            executor.parameters["map_count"] = len(jobs)
-        print(executor._make_submission_file_text(executor._submitit_command_str, "").rstrip())
+        print(_script(jobs, options))
         for i, job in enumerate(jobs):
             print(f"# {f'array task {i}' if len(jobs) > 1 else 'each task'} runs: {shlex.join(python(job))}")
         return
+    executor = _executor(jobs, options)
     before = set(executor.folder.glob("*")) if executor.folder.exists() else set()
     try:
         for folder in (executor.folder, *(j.folder.parent for j in jobs)):
@@ -221,7 +253,8 @@ def _submit(jobs: list[Job], options: Options) -> None:
                 executor.folder.rmdir()
         raise UserError(f"SLURM did not take it ({' '.join(str(e).split())[:300] or type(e).__name__})") from None
     first = found[0].job_id.split("_")[0]
-    print(f"submitted job {first}: {len(jobs)} run{'s' * (len(jobs) > 1)}; squeue -j {first} shows it, scancel {first}"
+    many = f"s, {min(len(jobs), options.max_parallel)} at a time (--max-parallel)" if len(jobs) > 1 else ""
+    print(f"submitted job {first}: {len(jobs)} run{many}; squeue -j {first} shows it, scancel {first}"
           f" ends it, SLURM's own messages are in {executor.folder}")
     for at, job in zip(found, jobs, strict=True):
         print(f"  {at.job_id}  {job.folder}  output: {job.log()}")

@@ -30,6 +30,7 @@ from genjax.errors import UserError
 # Without importing jax, which a launcher leaves to the runs: config.ROOT and train.PREEMPTED_EXIT.
 ROOT = Path(__file__).resolve().parents[2]
 PREEMPTED = 75
+ARRAY_PARALLEL = 8  # runs of one SLURM array that go at a time, where --max-parallel does not say
 Tick = Callable[[dict[str, str]], None]
 
 
@@ -104,7 +105,7 @@ _SLURM = (
     ("--time", "LIMIT", str, "time limit of one stretch, as sbatch takes it: 90, 1:30:00, 2-00:00:00 (default 4 hours);"
                              " a run that needs longer is saved, requeued and goes on"),
     ("--nodes", "N", _count, "nodes that the processes are spread over (default 1)"),
-    ("--gpus-per-node", "N", _count, "GPUs on each node; one process takes one"),
+    ("--gpus-per-node", "N", _count, "GPUs on each node; every one gets a process of its own"),
     ("--cpus-per-task", "N", _count, "cores per process"),
     ("--mem", "SIZE", str, "memory per node, e.g. 32GB"),
     ("--sbatch", "KEY=VALUE", str, "any other option of sbatch, e.g. --sbatch constraint=a100 (repeatable)"),
@@ -122,8 +123,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds `--on`, `--processes`, `--dry-run` and the flags of SLURM and TPU pods to a verb."""
     parser.add_argument("--on", choices=("local", "slurm", "tpu-pod"), default="local",
                         help="start here (default), submit to SLURM, or print the gcloud command for a TPU pod")
-    parser.add_argument("--processes", type=_count, default=1, metavar="N",
-                        help="processes per run, which share its devices and its batch (default 1)")
+    parser.add_argument("--processes", type=_count, metavar="N",
+                        help="processes per run, which share its devices and its batch (default 1; on SLURM one for"
+                             " each GPU of --gpus-per-node on each of --nodes, else one for each node)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started or submitted, and end")
     for title, flags in (("with --on slurm", _SLURM), ("with --on tpu-pod", _TPU)):
         group = parser.add_argument_group(title)
@@ -132,8 +134,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                **({"action": "append"} if flag == "--sbatch" else {}))
 
 
-def options(args: argparse.Namespace, max_parallel: int = 1) -> Options:
+def options(args: argparse.Namespace, max_parallel: int | None = None) -> Options:
     """The checked options of a command line with `add_arguments`.
+
+    Args:
+      args: the parsed command line.
+      max_parallel: of several runs how many go at a time; None: one here, `ARRAY_PARALLEL` on SLURM.
 
     Raises:
       UserError: a flag of another place, or values that cannot be.
@@ -146,9 +152,11 @@ def options(args: argparse.Namespace, max_parallel: int = 1) -> Options:
     given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.time is not None:
         given["time"] = _minutes(args.time)
+    if max_parallel is None:
+        max_parallel = ARRAY_PARALLEL if args.on == "slurm" else 1
     found = Options(max_parallel=max_parallel, sbatch=tuple(map(_pair, args.sbatch or ())), **given)
-    if found.on == "slurm" and found.processes % found.nodes:
-        raise UserError(f"--processes {found.processes} cannot be spread evenly over --nodes {found.nodes}")
+    if found.on == "slurm":
+        found = _spread(found, args.processes)
     if found.on == "tpu-pod":
         missing = [f for f in ("--tpu", "--zone") if getattr(found, _key(f)) is None]
         if missing:
@@ -167,6 +175,19 @@ def options(args: argparse.Namespace, max_parallel: int = 1) -> Options:
     return found
 
 
+def _spread(found: Options, processes: int | None) -> Options:
+    """SLURM's options with the number of processes that nodes and GPUs ask for, where none was given."""
+    slots = found.nodes * (found.gpus_per_node or 1)
+    if processes is None:
+        return replace(found, processes=slots)
+    if processes % found.nodes:
+        raise UserError(f"--processes {processes} cannot be spread evenly over --nodes {found.nodes}")
+    if found.gpus_per_node and processes not in (1, slots):  # a single process takes all GPUs of its node
+        raise UserError(f"--processes {processes} contradicts --nodes {found.nodes} --gpus-per-node"
+                        f" {found.gpus_per_node}, which are {slots} processes of one GPU each; leave --processes out")
+    return found
+
+
 def _key(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
@@ -180,7 +201,7 @@ def _pair(item: str) -> tuple[str, str | bool]:
 
 def starts_others(args: argparse.Namespace) -> bool:
     """Whether a command line hands its run to other processes: then it must leave the devices to them."""
-    return hasattr(args, "on") and (args.on != "local" or args.processes > 1 or args.dry_run)
+    return hasattr(args, "on") and (args.on != "local" or (args.processes or 1) > 1 or args.dry_run)
 
 
 def without_flags(argv: Sequence[str]) -> tuple[str, ...]:

@@ -319,6 +319,7 @@ def _hidden(url: str | None) -> str:
     """A storage's URL without its password."""
     if url is None:
         return "study.db"
+    load_optuna()  # which brings SQLAlchemy, or is the one line that says what to install
     from sqlalchemy.engine import make_url
 
     try:
@@ -343,7 +344,7 @@ def _check(made: Search, target: Target, options: Options) -> None:
 
 def run(made: Search, target: Target, options: Options, args: argparse.Namespace) -> tuple[int, list[dict[str, Any]]]:
     """The verb `sweep` for a search: returns its exit code and the rows for `--json`."""
-    optuna = load_optuna()
+    optuna = None if options.dry_run else load_optuna()
     _check(made, target, options)
     target = replace(target, extra={**made.describe(), "storage": _hidden(args.storage)})
     args.metric, args.mode = args.metric or made.metric, args.mode or made.mode

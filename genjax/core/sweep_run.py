@@ -135,7 +135,12 @@ class Board:
         Raises:
           Preempted: a signal came; the processes were told and have saved.
         """
-        self.queued = queued(target.workdir, [run.name for run in self.left()])
+        try:
+            self.queued = queued(target.workdir, [run.name for run in self.left()])
+        except UserError as e:
+            if not options.dry_run:
+                raise
+            log.warning("%s; this dry run takes them as not waiting there", str(e).partition(";")[0])
         if self.queued:
             log.info("%d points are in SLURM's queue and are left to it", len(self.queued))
         while True:
@@ -190,7 +195,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> tuple[int, list[dict[
     workdir = Path(args.workdir) if args.workdir else default_workdir(args.config, args.sweep, tuple(overrides),
                                                                       args.smoke)
     target = Target(args.config, args.sweep, tuple(overrides), args.smoke, workdir, args.deterministic)
-    if args.max_parallel < 1:
+    if args.max_parallel is not None and args.max_parallel < 1:
         raise UserError(f"--max-parallel must be at least 1, got {args.max_parallel}")
     options = launchers.options(args, args.max_parallel)
     if isinstance(made, Search):

@@ -15,7 +15,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.config(parser, trains=True)
     parser.add_argument("--sweep", required=True, metavar="NAME", help="the function's name in the config file")
     parser.add_argument("--workdir", help="folder for runs and report (default: runs/sweeps/<config>-<sweep>)")
-    parser.add_argument("--max-parallel", type=int, default=1, metavar="N", help="runs at a time (default 1)")
+    parser.add_argument("--max-parallel", type=int, metavar="N",
+                        help=f"runs at a time (default 1; in a SLURM array {launchers.ARRAY_PARALLEL})")
     parser.add_argument("--retry-failed", action="store_true", help="run failed points again too")
     parser.add_argument("--status", action="store_true", help="only show how the points stand")
     parser.add_argument("--metric", help="what ranks the points (default: the first that is evaluated)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -230,6 +231,7 @@ def test_tpu_pod_prints_the_gcloud_command(tmp_path, capsys):
     ("--on tpu-pod --zone z", "--on tpu-pod needs --tpu;"),
     ("--on tpu-pod --tpu v --zone z --processes 2", "--processes is set by the TPU pod"),
     ("--processes 0", "argument --processes: must be a whole number from 1 on"),
+    ("--on slurm --nodes 2 --gpus-per-node 4 --processes 4", "--processes 4 contradicts --nodes 2 --gpus-per-node 4"),
     ("--on slurm --processes 3 --nodes 2", "--processes 3 cannot be spread evenly over --nodes 2"),
     ("--on slurm --time soon", "--time soon is no time limit"),
     ("--on slurm --time 0", "--time 0 is no time at all"),
@@ -303,6 +305,41 @@ def test_many_runs_are_one_array(tmp_path, capsys, sbatch):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["42_0", "42_1", "42_2"]
     assert launchers.launch(jobs, Options(on="slurm", max_parallel=2, dry_run=True)) == {}
     assert script.strip() in capsys.readouterr().out
+
+
+def test_a_dry_run_needs_no_submitit(tmp_path, capsys, submitit, monkeypatch):
+    """What is printed without it asks of SLURM what submitit's script does, but for its log files."""
+    jobs = [Job(n, TOY, tmp_path / "sweep" / n, 8) for n in ("a", "b", "c")]
+    options = Options(on="slurm", max_parallel=2, dry_run=True, nodes=2, gpus_per_node=4, cpus_per_task=3, mem="8GB",
+                      partition="low", account="lab", sbatch=(("constraint", "a100"), ("exclusive", True)))
+
+    def asked(*which):
+        launchers.launch(which, options)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].startswith("# ") and shlex.join(TOY) in lines[-1]
+        return {x for x in lines if x.startswith("#SBATCH") and not re.search("--(output|error|open-mode|wckey)", x)}
+
+    with_it = asked(*jobs), asked(jobs[0])
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert (asked(*jobs), asked(jobs[0])) == with_it
+    assert {"#SBATCH --array=0-2%2", "#SBATCH --ntasks-per-node=4"} <= with_it[0]
+    with pytest.raises(UserError, match="--on slurm needs submitit"):
+        launchers.launch(jobs, Options(on="slurm"))
+
+
+@pytest.mark.parametrize("flags, processes, at_once", [
+    ("--on slurm --nodes 2 --gpus-per-node 4", 8, 8),
+    ("--on slurm --gpus-per-node 4", 4, 8),
+    ("--on slurm --gpus-per-node 4 --processes 1", 1, 8),
+    ("--on slurm --nodes 2 --gpus-per-node 4 --processes 8 --max-parallel 3", 8, 3),
+    ("--on slurm --nodes 3", 3, 8),
+    ("--on slurm", 1, 8),
+    ("", 1, 1),
+])
+def test_processes_and_points_at_a_time_by_default(flags, processes, at_once):
+    args, _ = launch.parse(["sweep", "--config", "dip/denoise", "--sweep", "noise", *flags.split()])
+    found = launchers.options(args, args.max_parallel)
+    assert (found.processes, found.max_parallel) == (processes, at_once)
 
 
 def test_a_refusal_is_one_line_and_leaves_nothing(tmp_path, sbatch):

@@ -124,7 +124,8 @@ def test_without_optuna_one_line_says_how_to_get_it(config, tmp_path, capsys, mo
     monkeypatch.setitem(sys.modules, "optuna", None)
     *_, err = command(capsys, config, "rate", "--workdir", tmp_path / "s", code=2)
     assert err == "error: a search needs Optuna: pip install -r requirements-search.txt\n"
-    assert not (tmp_path / "s").exists()
+    assert command(capsys, config, "rate", "--workdir", tmp_path / "s", "--dry-run")[1].count("launch.py train") == 1
+    assert not (tmp_path / "s").exists(), "what only shows the command needs no Optuna"
 
 
 @pytest.mark.parametrize("space, more, says", [
