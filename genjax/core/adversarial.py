@@ -64,7 +64,7 @@ class AdversarialTask(TaskBase):
     discriminator: nn.Module
     g_optimizer: optax.GradientTransformation
     d_optimizer: optax.GradientTransformation
-    loss: str = "non_saturating"
+    loss: losses.LossName = "non_saturating"
     conditional: bool = False
     unseen_classes: bool = False
     d_steps: int = 1

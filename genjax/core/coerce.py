@@ -98,6 +98,7 @@ def coerce(value: Any, annotation: Any, where: str, text: bool = False) -> Any:
     Args:
       value: the value; a string to be parsed when `text` (the command line).
       annotation: the constructor's annotation (plain types, tuples, Literal, unions; anything else passes).
+        `Annotated[type, check]`: as the type, and `check(value)` raises a UserError for what it refuses.
       where: the key, for the message.
       text: parse Python literals out of strings.
 
@@ -107,6 +108,15 @@ def coerce(value: Any, annotation: Any, where: str, text: bool = False) -> Any:
     Raises:
       UserError: a value of another type, or not one of the choices.
     """
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation, *checks = typing.get_args(annotation)
+        value = coerce(value, annotation, where, text)
+        for check in checks:
+            try:
+                check(value)
+            except UserError as e:
+                raise UserError(f"{where}: {e}") from None
+        return value
     if isinstance(value, ConfigDict):
         if annotation in (Any, object, dict, Mapping) or typing.get_origin(annotation) in (dict, Mapping):
             return value

@@ -54,7 +54,7 @@ def schema(target: str) -> dict[str, Field]:
         raise UserError(f"target {target!r} is a {type(obj).__name__}, not a class or function")
     fn = obj.__init__ if inspect.isclass(obj) else obj
     try:
-        hints = typing.get_type_hints(obj if dataclasses.is_dataclass(obj) else fn)
+        hints = typing.get_type_hints(obj if dataclasses.is_dataclass(obj) else fn, include_extras=True)
     except (NameError, TypeError, AttributeError):  # annotations that only a type checker can follow
         hints = {}
     factories = {}

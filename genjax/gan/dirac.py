@@ -60,7 +60,7 @@ class DiracGAN:
       clip: |psi| is cut to this after each of its updates, 0 for never (WGAN's weight clipping).
     """
 
-    loss: str = "minimax"
+    loss: losses.LossName = "minimax"
     r1_gamma: float = 0.0
     r2_gamma: float = 0.0
     r1_convention: losses.Convention = "half"

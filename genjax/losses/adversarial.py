@@ -10,7 +10,7 @@ Mescheder et al. 2018 (1801.04406) eq. 9, 10; Karras et al. 2018 (1710.10196) ap
 
 import importlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +90,9 @@ def find(loss: str) -> AdversarialLoss:
         raise UserError(f"{unknown('adversarial loss', name, _LOSSES)} One of your own: call genjax.losses.adversarial."
                         "register(NAME, discriminator, generator) in a module and set config.task.loss=MODULE.NAME")
     return _LOSSES[name]
+
+
+LossName = Annotated[str, find]  # a config's value that is checked as soon as it is read
 
 
 def discriminator_loss(loss: str, real: jax.Array, fake: jax.Array) -> jax.Array:

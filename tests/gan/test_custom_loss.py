@@ -97,9 +97,10 @@ def test_a_loss_and_a_config_of_ones_own_train_and_are_drawn_from(tmp_path, monk
     assert launch.main(["sample", str(run), "-n", "1"]) == 0
     capsys.readouterr()
     for name, says in (("losses_of_mine.relativistik", "did you mean 'relativistic'"),
-                       ("losses_of_yours.relativistic", "no module named 'losses_of_yours'")):
-        argv = ["train", "--config", config, "--workdir", str(tmp_path / "other"), f"--config.task.loss={name}"]
-        assert launch.main(argv) == 2
-        err = capsys.readouterr().err
-        assert err.startswith("error: config.task: ") and err.count("\n") == 1 and says in err, err
-        assert not (tmp_path / "other").exists()
+                       ("losses_of_yours.relativistic", "no module named 'losses_of_yours'"),
+                       ("hing", "did you mean 'hinge'? One of your own: call genjax.losses.adversarial.register(")):
+        for verb in (["train", "--workdir", str(tmp_path / "other")], ["show"]):
+            assert launch.main([*verb, "--config", config, f"--config.task.loss={name}"]) == 2
+            err = capsys.readouterr().err
+            assert err.startswith("error: config.task.loss: ") and err.count("\n") == 1 and says in err, err
+    assert not (tmp_path / "other").exists()
