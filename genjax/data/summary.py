@@ -17,6 +17,7 @@ from genjax.errors import UserError
 
 MOST_FILES = 256  # headers read at most; the first of them 2 seconds at most
 MOST_SECONDS = 2.0
+MOST_LABELS = 20_000  # of a set whose labels have to be read or drawn; those of a larger one are not counted
 _NAMED_CLASSES = 12
 _NAMED_SIZES = 3
 
@@ -128,3 +129,8 @@ def class_counts(labels: np.ndarray | None, names: tuple[str, ...] = ()) -> tupl
     counts = Counter(np.asarray(labels).tolist())
     known = {i: name for i, name in enumerate(names)}
     return tuple((known.get(i, str(i)), counts[i]) for i in sorted({*known, *counts}))
+
+
+def uncounted(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """`Summary.classes` of a set whose labels nobody counted."""
+    return tuple((name, -1) for name in names)
