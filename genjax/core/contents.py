@@ -1,5 +1,6 @@
 """What a data source holds, without training: its line, and a contact sheet with a row for each class."""
 
+import contextlib
 import dataclasses
 import re
 from pathlib import Path
@@ -48,11 +49,19 @@ def open_contents(spec: str, split: str = "train", **options: Any) -> Contents:
         return Contents(source, summarize(source))
     if (kind == "folder" and any((path / n).is_file() for n in ("transforms.json", "transforms_train.json"))) or (
             kind == "npz" and path.is_file() and _holds_poses(path)):
-        data = PosedImages(spec)
+        data = _posed(spec)
         views = (*data.train.images, *data.test.images)
         return Contents(ArraySource(views, name=spec), summarize(data))
     source = open_source(spec, split, **options)
     return Contents(source, summarize(source))
+
+
+def _posed(spec: str) -> PosedImages:
+    """Posed views as a run reads them by default; of few views, with what can be held out."""
+    for holdout in (8, 0):  # 0: those of transforms_test.json
+        with contextlib.suppress(UserError):
+            return PosedImages(spec, holdout=holdout)
+    return PosedImages(spec, holdout=2)
 
 
 def _holds_poses(path: Path) -> bool:

@@ -23,7 +23,7 @@ from genjax.data.prefetch import Prefetched
 from genjax.data.scenes_priors import PRESETS, Prior, Rooms
 from genjax.data.scenes_render import MAPS, render, views
 from genjax.data.scenes_scene import Camera, Scene, camera_at
-from genjax.data.summary import Summary
+from genjax.data.summary import MOST_LABELS, Summary, class_counts, uncounted
 
 __all__ = ["CLASSES", "MAPS", "PRESETS", "Camera", "Prior", "Rooms", "Scene", "Scenes", "ScenesSource", "camera_at",
            "caption", "draw_scene", "open_scenes", "render", "views"]
@@ -209,7 +209,7 @@ class Scenes(Prefetched):
         """What every run logs of its data."""
         side = (self.image_size, self.image_size)
         return Summary(count=self.size, what="scenes an epoch", sizes=((side, self.size),), looked=self.size,
-                       classes=tuple((name, -1) for name in self.classes), split=self.split,
+                       classes=uncounted(self.classes), split=self.split,
                        place=f"builtin:scenes/{self.preset}, seed {self.seed}, none drawn twice")
 
     def listing(self) -> tuple[tuple[str, int], ...]:
@@ -287,10 +287,12 @@ class ScenesSource:
         return ((f"{self.name} {self.count} of {self.size} pixels, seed {self.seed}, samples {self.samples}", 0),)
 
     def summary(self, first: int = 0, end: int | None = None) -> Summary:
-        """See `Source`; nobody counts the classes, whose scenes are drawn when they are asked for."""
-        count = (self.count if end is None else end) - first
-        return Summary(count=count, what="scenes", sizes=(((self.size, self.size), count),), looked=count,
-                       classes=tuple((name, -1) for name in self.classes), split=self.split,
+        """See `Source`; classes are counted where there are not too many scenes to draw their labels."""
+        end = self.count if end is None else end
+        classes = (class_counts(self.labels[first:end], self.classes) if self.count <= MOST_LABELS
+                   else uncounted(self.classes))
+        return Summary(count=end - first, what="scenes", sizes=(((self.size, self.size), end - first),),
+                       looked=end - first, classes=classes, split=self.split,
                        place=f"builtin:scenes/{self.preset}, seed {self.seed}")
 
     def captions(self, indices: np.ndarray) -> list[str]:

@@ -71,20 +71,12 @@ class TfdsSource:
         return ((f"{self.name} {len(self)}", 0), *file_listing(files, root))
 
     def summary(self, first: int = 0, end: int | None = None) -> summary.Summary:
-        """See `Source`; sizes and labels of some examples only, each has to be read."""
+        """See `Source`; sizes of some examples only, each has to be read, and of a large set no numbers of classes."""
         end = len(self) if end is None else end
-        labels = []
-
-        def size(i: int) -> summary.Size:
-            row = self[i]
-            labels.append(int(row.get("label", 0)))
-            return row["image"].shape[:2]
-
-        found = summary.sizes(first, end, size)
-        classes = [(name, -1) for name in self.classes]
-        if self.labelled and (not classes or found["looked"] == end - first):
-            classes = summary.class_counts(np.array(labels), self.classes)
-        return summary.Summary(count=end - first, **found, classes=tuple(classes), split=self.split,
+        few = self.labelled and len(self) <= summary.MOST_LABELS
+        classes = summary.class_counts(self.labels[first:end], self.classes) if few else summary.uncounted(self.classes)
+        return summary.Summary(count=end - first, classes=classes, split=self.split,
+                               **summary.sizes(first, end, lambda i: self[i]["image"].shape[:2]),
                                place=os.path.abspath(self.folder) if self.folder else self.name)
 
 

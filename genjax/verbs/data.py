@@ -4,16 +4,16 @@ import argparse
 
 from genjax.verbs import arguments as common
 
-TEXT = ("show what a data source holds: how many pictures of what sizes, classes, what was skipped, a contact sheet; the"
-        " line is the one that every run on it logs")
+TEXT = ("show what a data source holds: number, sizes, classes, what was skipped, a contact sheet; the line is the one"
+        " that every run on it logs")
 LOOKS = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the verb takes."""
     common.json_file(parser)
-    parser.add_argument("spec", metavar="SPEC", help="as config.data.source: folder:PATH, npz:PATH, idx:PATH, tfds:NAME,"
-                        " builtin:NAME; or one picture (docs/data.md says how they are read)")
+    parser.add_argument("spec", metavar="SPEC", help="as config.data.source: folder:PATH, npz:PATH, idx:PATH,"
+                        " tfds:NAME, builtin:NAME; or one picture (docs/data.md says how they are read)")
     parser.add_argument("--split", default="train", help="train (default), test, train[:500] …, as config.data.split")
     parser.add_argument("--out", metavar="FILE", help="the contact sheet's PNG (default: named after SPEC, here)")
     parser.add_argument("--crops", type=int, help="of builtin:photos and :textures: side of the squares to cut")
