@@ -77,7 +77,7 @@ def status(run: str) -> dict[str, Any]:
     The digest is sha256 over every array of the state: equal digests mean equal bits.
     """
     folder = RunFolder(run)
-    folder.config()
+    folder.check()
     state, info = folder.state()
     rows = jsonl.read(folder.metrics_file) if folder.metrics_file.exists() else []
     metrics = {k: v for kind in ("train", "eval") for r in rows[-50:] if r.get("kind") == kind

@@ -115,8 +115,12 @@ class RunFolder:
         for mark in set(MARKS) - set(but):
             (self.path / mark).unlink(missing_ok=True)
 
-    def config(self) -> ConfigDict:
-        """The resolved config of the run, finalized and locked."""
+    def check(self) -> None:
+        """Refuses a folder that holds no run.
+
+        Raises:
+          UserError: names a run beside it, where one is called like it.
+        """
         if not self.config_file.is_file():
             if self.path.exists():
                 raise UserError(f"{self.path} is not a run folder: it has no config.json")
@@ -124,6 +128,10 @@ class RunFolder:
             near = nearest(self.path.name, beside)
             raise UserError(f"no folder {self.path}" + (f"; did you mean {self.path.parent / near}?" if near else
                                                         "; name the folder of a run, e.g. runs/dip/denoise-small"))
+
+    def config(self) -> ConfigDict:
+        """The resolved config of the run, finalized and locked."""
+        self.check()
         return config_lib.read_json(self.config_file)
 
     def mark(self, name: str, **info: Any) -> None:

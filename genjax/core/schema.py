@@ -8,8 +8,6 @@ import pkgutil
 import typing
 from typing import Any
 
-from flax import linen as nn
-
 from genjax.errors import UserError, unknown
 
 
@@ -62,6 +60,8 @@ def schema(target: str) -> dict[str, Field]:
         factories = {f.name: f.default_factory for f in dataclasses.fields(obj)
                      if f.default_factory is not dataclasses.MISSING}
     # linen's own two fields are not configuration
+    from flax import linen as nn  # with jax: not where only a config's name is looked up
+
     hidden = {"parent", "name"} if inspect.isclass(obj) and issubclass(obj, nn.Module) else set()
     try:
         parameters = inspect.signature(obj).parameters

@@ -13,7 +13,6 @@ does not move, or is not to be seen, is found where it was: motion 0.
 import math
 
 import numpy as np
-from scipy import ndimage
 
 SEEN = 0.5  # the share above which a pixel belongs to a region
 TOUCHED = 0.1  # the share from which on it may
@@ -87,6 +86,8 @@ def change(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 def around(m: np.ndarray, margin: int) -> np.ndarray:
     """The pixels [n,S,S] of a region and those at most `margin` beside it."""
+    from scipy import ndimage
+
     return ndimage.maximum_filter(m, (0, 2 * margin + 1, 2 * margin + 1)) > TOUCHED
 
 
