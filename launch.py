@@ -18,9 +18,9 @@ import sys
 import threading
 import traceback
 
-from genjax.core import launchers
+from genjax.core import backend, launchers
 from genjax.errors import UserError
-from genjax.verbs import VERBS
+from genjax.verbs import VERBS, arguments
 from genjax.verbs.command_line import parse
 from genjax.viz import waiting
 
@@ -57,8 +57,7 @@ def one_line(argv: list[str] | None = None) -> int:
         waiting.quiet(getattr(args, "quiet", False))
         if getattr(args, "quiet", False):
             terminal.setLevel(logging.WARNING)
-        from genjax.core import backend
-
+        arguments.check(args)
         verb = VERBS[args.verb]
         if verb.LOOKS or launchers.starts_others(args):
             backend.leave_devices()
@@ -115,6 +114,11 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def computes(argv: list[str]) -> bool:
+    """Whether a command line asks for more than a look: starting again for huge pages then pays."""
+    return argv[:1] != [] and argv[0] in VERBS and not VERBS[argv[0]].LOOKS and not {"-h", "--help"} & set(argv)
+
+
 def _in_background(report):
     """A hook for exceptions in threads: a writer (Orbax, tensorboardX) that fails there fails in `main` too."""
     def hook(args):
@@ -124,8 +128,7 @@ def _in_background(report):
 
 
 if __name__ == "__main__":
-    from genjax.core import backend
-
-    backend.huge_pages()
+    if computes(sys.argv[1:]):
+        backend.huge_pages()
     sys.unraisablehook, threading.excepthook = map(_in_background, (sys.__unraisablehook__, threading.__excepthook__))
     sys.exit(main())

@@ -14,7 +14,7 @@ import jax
 
 from genjax.core import config as config_lib
 from genjax.core import inspect
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.viz.waiting import waiting
 
 COLUMNS = ("case", "unit", "genjax", "peer", "peer_name", "ratio", "device")
@@ -77,9 +77,7 @@ def device() -> str:
 
 def bench(name: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
     """Runs a benchmark, "name" or "name:key=value,..."; returns its rows."""
-    name, _, arg = name.partition(":")
-    if name not in inspect.benchmarks():
-        raise unknown("benchmark", name, inspect.benchmarks())
+    name, arg = inspect.check_benchmark(name)
     if repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {repeats}")
     run = Bench(repeats, smoke)

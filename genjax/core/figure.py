@@ -25,7 +25,7 @@ from genjax.core import train as train_lib
 from genjax.core.experiment import Experiment
 from genjax.core.run import RunFolder, environment
 from genjax.core.snapshot import OpenedRun
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
 from genjax.viz.grid import Panel, save_png
@@ -195,8 +195,7 @@ def load_figure(name: str, arg: str = "") -> tuple[Callable[[FigureRun], None], 
     Raises:
       UserError: no such figure or argument; names the nearest.
     """
-    if name not in inspect.figures():
-        raise unknown("figure", name, inspect.figures())
+    inspect.check_figure(name)
     module = config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py")
     draw = config_lib.with_arguments(module.run, arg)
     return draw, getattr(module, "IMAGES", False), list(draw.keywords)
@@ -205,8 +204,7 @@ def load_figure(name: str, arg: str = "") -> tuple[Callable[[FigureRun], None], 
 def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, quiet: bool) -> FigureRun:
     """Runs a figure, "family/name" or "family/name:key=value,...", and returns the finished `FigureRun`; `text` says
     where its report is."""
-    name, colon, arg = name.partition(":")
-    name = name.removesuffix(".py").removeprefix("experiments/")
+    name, arg = inspect.check_figure(name)
     draw, takes_images, more = load_figure(name, arg)
     builtin = images is not None and images.startswith("builtin:")
     if images is not None and not builtin and not Path(images).exists():
@@ -224,7 +222,7 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}; choose another --workdir") from None
     began = time.time()
-    fig = FigureRun(name + colon + arg, scale, folder, images, quiet)
+    fig = FigureRun(f"{name}:{arg}" if arg else name, scale, folder, images, quiet)
     with waiting(lambda: f"drawing {fig.name}" + (f" (so far {fig.so_far})" if fig.so_far else "")):
         draw(fig)
     fig.finish(config_lib.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)

@@ -5,7 +5,7 @@ from typing import Any
 
 from genjax.core import config as config_lib
 from genjax.core.run import RunFolder
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown
 from genjax.viz import jsonl
 
 EXPERIMENTS = config_lib.ROOT / "experiments"
@@ -19,6 +19,31 @@ def figures() -> list[str]:
 def benchmarks() -> list[str]:
     """Every benchmark's name."""
     return [n.removeprefix("bench/") for n in _experiments() if n.startswith("bench/")]
+
+
+def check_figure(name: str) -> tuple[str, str]:
+    """"family/name:arguments", as it may be written, as name and arguments.
+
+    Raises:
+      UserError: no such figure; names the nearest.
+    """
+    name, _, arg = name.partition(":")
+    name = name.removesuffix(".py").removeprefix("experiments/")
+    if name not in figures():
+        raise unknown("figure", name, figures())
+    return name, arg
+
+
+def check_benchmark(name: str) -> tuple[str, str]:
+    """"name:arguments" as name and arguments.
+
+    Raises:
+      UserError: no such benchmark; names the nearest.
+    """
+    name, _, arg = name.partition(":")
+    if name not in benchmarks():
+        raise unknown("benchmark", name, benchmarks())
+    return name, arg
 
 
 def _experiments() -> list[str]:

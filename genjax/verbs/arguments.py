@@ -28,6 +28,26 @@ def json_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the table as JSON ('-' for standard output)")
 
 
+def check(args: argparse.Namespace) -> None:
+    """Refuses names of configs, figures, benchmarks and runs that are not there, before jax is imported.
+
+    Raises:
+      UserError: names the nearest.
+    """
+    if hasattr(args, "config"):
+        from genjax.core import config as config_lib
+
+        config_lib.find_config(args.config)
+    elif args.verb in ("reproduce", "bench"):
+        from genjax.core import inspect
+
+        inspect.check_figure(args.figure) if args.verb == "reproduce" else inspect.check_benchmark(args.name)
+    elif args.verb in ("sample", "eval", "play"):
+        from genjax.core.run import RunFolder
+
+        RunFolder(args.run).check()
+
+
 def load(args: argparse.Namespace, overrides: list[str]) -> "ConfigDict":
     """The config that a command line with `config` asks for, finalized and locked.
 

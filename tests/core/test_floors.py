@@ -136,6 +136,41 @@ def test_what_imports_cost():
     assert done.stdout.strip() == "[] False", done.stdout + done.stderr
 
 
+def modules_after(*argv: str) -> tuple[str, set[str]]:
+    """What a command line prints, and the modules it leaves imported."""
+    code = ("import sys; sys.path.insert(0, ''); import launch; launch.main(sys.argv[1:]); "
+            "print('modules', *sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    said, _, modules = done.stdout.partition("modules ")
+    return said + done.stderr, set(modules.split())
+
+
+@pytest.mark.parametrize("argv", [
+    ("trian", "--config", "dip/denoise"), ("train", "--config", "dip/denoize"), ("reproduce", "dip/restorations"),
+    ("bench", "dipp"), ("sample", "genjaxx"), ("show", "--config", "dip/denoize")])
+def test_a_misspelt_name_is_told_before_jax_is_imported(argv):
+    said, modules = modules_after(*argv)
+    assert "error: " in said and "did you mean" in said
+    assert not modules & {"jax", "flax"}
+
+
+def test_showing_a_gan_imports_only_what_it_is_made_of():
+    said, modules = modules_after("show", "--config", "gan/dcgan")
+    assert '"target": "genjax.core.experiment.Experiment"' in said
+    assert "jax" in modules and "genjax.core.adversarial" in modules
+    assert not modules & {"scipy.stats", "scipy.optimize", "sklearn", "matplotlib", "skimage", "orbax", "tensorstore",
+                          "grain", "tensorboardX", "tensorflow_datasets"}
+
+
+def test_only_what_computes_starts_again_for_huge_pages():
+    import launch
+
+    assert [argv[0] for argv in (["show"], ["list"], ["status", "x"], ["--help"], ["trian"], ["train"],
+                                 ["sample", "x"], ["diff"], ["reproduce", "x"]) if launch.computes(argv)
+            ] == ["train", "sample", "reproduce"]
+    assert not launch.computes(["train", "--help"]) and not launch.computes([])
+
+
 def test_everything_imports_and_none_of_it_is_tensorflow():
     modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES
                if p.parts[-1] != "__init__.py" and "experiments" not in p.parts]
