@@ -10,6 +10,9 @@ from genjax.errors import UserError
 # One network per picture, split over the mesh's data axis; the step counter is shared.
 SHARDING = ("^step$ -> replicate", ".* -> shard_dim(0, data)")
 
+# From this value on a pixel of a mask file is known: white, as pure as JPEG leaves it.
+WHITE = 0.98
+
 # The smoke form: 32 x 32 pixels, a few channels, the shortest windows.
 SMOKE = ("data.size=32", "data.crop_multiple=1")
 SMOKE_SKIP = ("task.network.channels_down=4,4", "task.network.channels_up=4,4")
@@ -54,8 +57,9 @@ def restoration(*, image: str, data: dict, network: ConfigDict, steps: int, lear
     return experiment(
         image=image,
         mask=mask,
-        task=node("genjax.dip.task.DeepImagePrior", network=network, optimizer="@optimizer", **task),
-        data=node("genjax.data.restoration.RestorationSet", images="@image", mask="@mask", size=size, **data),
+        task=node("genjax.dip.task.DeepImagePrior", network=network, optimizer="@optimizer", ema_warmup=10, **task),
+        data=node("genjax.data.restoration.RestorationSet", images="@image", mask="@mask", mask_threshold=WHITE,
+                  size=size, **data),
         optimizer=node("genjax.core.optim.adam", learning_rate=learning_rate),
         train=node("genjax.core.experiment.TrainOptions", steps=steps, steps_per_call=steps_per_call,
                    save_every=500, preview_every=500),

@@ -45,8 +45,8 @@ class RestorationSet:
         such as "text", "bernoulli:0.5" or "hole:0.25" (see `masks.make_mask`).
       invert_mask: for mask files whose white marks the hole.
       mask_threshold: a pixel of a mask file is known from this value on (0 black, 1 white; after the inversion). The
-        default takes white alone, as pure as JPEG leaves it: grey edges lie on what is damaged in part, and letters
-        whose edges count as known leave ghosts.
+        configs set 0.98, white alone, as pure as JPEG leaves it: grey edges lie on what is damaged in part, and letters
+        whose edges count as known leave ghosts. (Runs from before it was a key have the 0.5 they began with.)
       mask_dilate: pixels by which holes grow to all sides, where a mask file is drawn too tight.
       sigma: noise level in units of 1/255; the noisy picture is clipped to [0, 1].
       jpeg_quality: 1 to 95.
@@ -72,7 +72,7 @@ class RestorationSet:
     problem: Problem = "denoise"
     mask: str = ""
     invert_mask: bool = False
-    mask_threshold: float = 0.98
+    mask_threshold: float = 0.5
     mask_dilate: int = 0
     sigma: float = 25.0
     jpeg_quality: int = 10

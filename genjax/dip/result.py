@@ -18,11 +18,24 @@ import numpy as np
 
 from genjax.dip import forward
 from genjax.dip.baselines import estimate_sigma
+from genjax.metrics.image import psnr
 
 
 def names(pictures: list[str]) -> list[str]:
     """What the results of these pictures are called, as files too: the result of the only picture is `result`."""
     return ["result"] if len(pictures) == 1 else [f"{name}_result" for name in pictures]
+
+
+def remark(name: str, picture: np.ndarray, text: str, others: dict[str, np.ndarray], clean: np.ndarray | None) -> str:
+    """The line about a result: what it is (see `choose`), and with the truth its PSNR and that of the best of
+    the other outputs. All pictures are [H,W,C]."""
+    line = f"{name}.png, chosen without knowing the truth: {text}"
+    if clean is None:
+        return line
+    found = {k: float(psnr(v, clean)) for k, v in others.items()}
+    best = max(found, key=found.get)
+    return (f"{line}. Against the clean picture it has {psnr(picture, clean):.2f} dB, the best of the other outputs,"
+            f" {best}, {found[best]:.2f} dB")
 
 
 def choose(average: np.ndarray, last: np.ndarray, observed: np.ndarray, mask: np.ndarray, *, factor: int = 1,

@@ -48,6 +48,7 @@ class DeepImagePrior(TaskBase):
       ema_warmup: w, which shortens the average in short runs: the output of step i (from 0) enters with a weight of at
         least (w + 1) / (i + w + 1), so that the average reaches back over about a w-th of the steps so far until it
         reaches back over 1 / (1 - d) of them. 0 for none: then a run of some 1 / (1 - d) steps averages over all of it.
+        The configs set 10; runs from before it was a key have none, and go on without.
       backtrack_every: steps between checks for collapse (at steps 0, k, 2k, ...), 0 for none. At a check whose PSNR to
         the observation fell by more than `backtrack_drop` dB since the last, weights, optimiser and average of outputs
         go back to that check, and the bad gradient is not used (the reference restores nothing on a CPU, and steps
@@ -74,7 +75,7 @@ class DeepImagePrior(TaskBase):
     kernel: forward.Kernel = "lanczos2"
     tv_weight: float = 0.0
     ema_decay: float = 0.99
-    ema_warmup: int = 10
+    ema_warmup: int = 0
     backtrack_every: int = 50
     backtrack_drop: float = 5.0
     es_window: int = 0
@@ -318,27 +319,24 @@ class DeepImagePrior(TaskBase):
         from `ema`.
         """
         batch, names = data.batch(0), _names(data, data.batch(0))
-        kept = self.outputs(variables)
+        kept = self._kept(variables, batch)
         chosen = self._results(variables, kept, batch)
-        if self.factor == 1 and (batch["mask"] < 1).any():
-            kept["composite"] = self.composite(variables, batch)
         found = {n: image for n, (image, _) in zip(result.names(names), chosen, strict=True)}
         return found | {f"{name}_{k}": images[i] for i, name in enumerate(names) for k, images in kept.items()}
 
     def remarks(self, variables, data):
         """What each result is, and where the truth is known how it stands against the other outputs."""
-        batch, kept = data.batch(0), self.outputs(variables)
-        chosen, lines = self._results(variables, kept, batch), []
-        for i, name in enumerate(result.names(_names(data, batch))):
-            image, text = chosen[i]
-            line = f"{name}.png, chosen without knowing the truth: {text}"
-            if "clean" in batch:
-                found = {k: float(psnr(v[i], batch["clean"][i])) for k, v in kept.items() if k != "best"}
-                best = max(found, key=found.get)
-                line += (f". Against the clean picture it has {psnr(image, batch['clean'][i]):.2f} dB, the best of the"
-                         f" others, {best}, {found[best]:.2f} dB")
-            lines.append(line)
-        return tuple(lines)
+        batch = data.batch(0)
+        kept, clean = self._kept(variables, batch), batch.get("clean")
+        return tuple(result.remark(name, image, text, {k: v[i] for k, v in kept.items() if k != "best"},
+                                   None if clean is None else clean[i])
+                     for i, (name, (image, text)) in enumerate(zip(
+                         result.names(_names(data, batch)), self._results(variables, kept, batch), strict=True)))
+
+    def _kept(self, variables, batch):
+        """The `outputs`, and where pictures have holes the `composite`."""
+        holes = self.factor == 1 and (batch["mask"] < 1).any()
+        return self.outputs(variables) | ({"composite": self.composite(variables, batch)} if holes else {})
 
     def _results(self, variables, kept, batch):
         """`(picture, what it is)` for each picture, from the `outputs`."""

@@ -77,10 +77,14 @@ def test_half_covered_edges_are_part_of_the_hole(tmp_path, photo):
     values[39, 10:50], values[50, 10:50] = 0.6, 0.9
     values[0, :3] = 0.985
     mask = mask_file(tmp_path, values)
-    kwargs = {"images": photo, "problem": "inpaint", "mask": mask, "clean": False}
+    kwargs = {"images": photo, "problem": "inpaint", "mask": mask, "clean": False, "mask_threshold": 0.98}
+    for name in ("inpaint_text:small", "inpaint_hole:small", "restore:small"):  # what the configs set
+        config = config_lib.load(f"dip/{name}", [f"image={photo}", f"mask={mask}", "data.clean=False"])
+        known = config_lib.build(config).data.arrays()["mask"][0, ..., 0] > 0
+        np.testing.assert_array_equal(known, values >= 0.98)
     known = RestorationSet(**kwargs).arrays()["mask"][0, ..., 0] > 0
     np.testing.assert_array_equal(known, values >= 0.98)
-    half = RestorationSet(**kwargs, mask_threshold=0.5).arrays()["mask"][0, ..., 0] > 0
+    half = RestorationSet(**kwargs | {"mask_threshold": 0.5}).arrays()["mask"][0, ..., 0] > 0
     np.testing.assert_array_equal(half, values >= 0.5)
     inverted = RestorationSet(**kwargs, invert_mask=True).arrays()["mask"][0, ..., 0] > 0
     np.testing.assert_array_equal(inverted, values <= 0.02)
@@ -125,7 +129,7 @@ def test_the_side_of_the_hole_is_said_and_doubted_where_it_is_most(tmp_path, pho
     ({"mask": "{white}"}, "white.png hides nothing, so there is nothing"), ({"mask": "{black}"}, "polarity"),
     ({"mask": "{black}", "invert_mask": True}, "hides nothing"), ({"mask": "{white}", "invert_mask": True}, "polarity"),
     ({"mask": "{edge}", "size": 32, "clean": False}, "hides nothing of the middle that is kept.* or size=0 to keep"),
-    ({"mask": "{grey}"}, "brightest is 0.78, and known from 0.98 on; set mask_threshold=0.75"),
+    ({"mask": "{grey}", "mask_threshold": 0.98}, "brightest is 0.78, and known from 0.98 on; set mask_threshold=0.75"),
     ({"mask": "{white}", "mask_dilate": -1}, "mask_dilate"), ({"mask": "{white}", "mask_threshold": 0.0}, "threshold"),
     ({"mask": "{white}", "mask_threshold": 1.5}, "mask_threshold=1.5: above 0"),
     ({"problem": "denoise", "sigma": 0.0}, "sigma=0 adds no noise"), ({"problem": "denoise", "sigma": np.inf}, "sigma"),
