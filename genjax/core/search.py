@@ -55,7 +55,8 @@ def search(space: Mapping[str, Distribution], *, metric: str, mode: Literal["max
 
     Args:
       space: {key of the config: uniform(...), log_uniform(...), integers(...) or choice(...)}.
-      metric: of `Task.evaluate`, e.g. "psnr_ema".
+      metric: of `Task.evaluate`, e.g. "psnr_ema"; one that is only logged in training counts as the mean of its last
+        ten rows, and ends no run early.
       mode: whether more ("max") or less ("min") of it is better.
       trials: how many runs in total, those of earlier starts included.
       pruner: ends hopeless runs early, which needs config.train.eval_every: "median" those worse than the median of

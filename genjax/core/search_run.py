@@ -228,7 +228,7 @@ class Seeker:
             opened.pruned = self.made.pruner != "none" and opened.trial.should_prune()
 
     def _tell_value(self, opened: OpenTrial) -> None:
-        metrics = opened.run.folder.state()[1].get("metrics") or {}
+        metrics = {**opened.run.follow.look().logged(), **(opened.run.folder.state()[1].get("metrics") or {})}
         if self.made.metric not in metrics:
             raise unknown(f"metric of the search {self.target.name}:", self.made.metric, metrics)
         value = float(metrics[self.made.metric])
@@ -267,7 +267,8 @@ class Seeker:
         if not mine or not folder.config_file.exists():
             return base
         row = PointRun(point, folder.config(), folder).row(list(self.made.space))
-        return replace(row, state=state, trial=t.number, metrics={**row.metrics, **base.metrics},
+        logged = self.made.metric if self.made.metric in row.logged and self.made.metric not in row.metrics else ""
+        return replace(row, from_log=logged, state=state, trial=t.number, metrics={**row.metrics, **base.metrics},
                        reason=row.reason or ("the metric is no finite number" if state == "failed" else ""))
 
 
@@ -367,7 +368,7 @@ def run(made: Search, target: Target, options: Options, args: argparse.Namespace
     if args.status:
         rows = seeker().rows()
         if args.json != "-":
-            print_table(rows, *choose(rows, args.metric, args.mode))
+            print_table(*choose(rows, args.metric, args.mode))
         return 0, [row.json() for row in rows]
     shared = seeker() if args.storage else None  # a database that cannot be reached leaves nothing behind
     with alone(target.workdir):

@@ -1,6 +1,7 @@
 """The points of a sweep: what the config file asks for, the run folder of each, and how far that is."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -17,11 +18,28 @@ from genjax.core import record, sweep
 from genjax.core.launchers import PREEMPTED, Job, last_words
 from genjax.core.run import FREE, RunFolder
 from genjax.core.search import Search
-from genjax.core.sweep_table import Follow, Row
+from genjax.core.sweep_table import Follow, Row, brief, short_names
 from genjax.errors import UserError, unknown
 from genjax.viz.atomic import write_file
 
 SWEEP = "sweep.json"
+NAME_LENGTH = 80  # of what the overrides take of a folder's name
+_NAME = re.compile(r"(?:.*-)?([0-9a-f]{8})")
+
+
+def folder_name(point: sweep.Point) -> str:
+    """`learning_rate=0.0001,seed=2-<id>`: the last parts of the keys, letters, digits and `=,._+-` only, the overrides
+    cut at 80 characters; the id tells apart what the cut, rounding or other characters make alike."""
+    short = short_names(sorted(point))
+    words = ",".join(f"{short[k]}={brief(point[k])}" for k in short)
+    words = re.sub(r"[^A-Za-z0-9=,._+-]+", "-", words)[:NAME_LENGTH].strip("-,. ")
+    return "-".join(filter(None, (words, sweep.point_id(point))))
+
+
+def point_of(name: str) -> str | None:
+    """The id in the name of a point's folder, of any version of genjax; None: the name of something else."""
+    found = _NAME.fullmatch(name)
+    return found and found[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +79,19 @@ class Target:
         return config_lib.load(self.spec, items)
 
     def folder(self, point: sweep.Point) -> RunFolder:
-        """The run folder of a point."""
-        return RunFolder(self.workdir / "points" / sweep.point_id(point))
+        """The run folder of a point: the one it was started in, else one that its overrides name."""
+        name = self._started.get(sweep.point_id(point)) or folder_name(point)
+        return RunFolder(self.workdir / "points" / name)
+
+    @functools.cached_property
+    def _started(self) -> dict[str, str]:
+        """{id: folder} of the points that are here; earlier versions named folders by the id alone."""
+        try:
+            listed = list(json.loads((self.workdir / SWEEP).read_text())["points"])
+        except (OSError, ValueError, KeyError, TypeError):  # none, a search's, or a broken one: `claim` tells
+            listed = []
+        there = [p.name for p in (self.workdir / "points").glob("*") if p.is_dir()]
+        return {point_of(name): name for name in (*listed, *there) if point_of(name)}
 
     def job(self, point: sweep.Point, processes: int) -> Job:
         """The process that trains a point."""
@@ -167,7 +196,7 @@ def find(spec: str, name: str) -> sweep.Sweep | Search:
 
 @dataclasses.dataclass
 class PointRun:
-    """One point and how far its run folder is."""
+    """One point and how far its run folder is; its name is its id."""
 
     point: sweep.Point
     config: ConfigDict
@@ -223,8 +252,8 @@ class PointRun:
         """The point as it stands, read from its folder."""
         state, (mark, info) = self.state(), self._mark()
         metrics, live, step = info.get("metrics") or {}, {}, int(info.get("step") or 0)
+        last = self.follow.look().last
         if mark != "done":
-            last = self.follow.look().last
             metrics = {k: v for k, v in last.get("eval", {}).items() if k != "step"}
             live = {**last.get("speed", {}), **last.get("train", {})}
             step = max(step, int(live.get("step", -1)) + 1)
@@ -233,12 +262,13 @@ class PointRun:
             reason = str(info.get("reason") or self.last_words())
         values = {k: self.point.get(k, self._values.get(k)) for k in keys if k in self._values or k in self.point}
         how = {k: v.recipe for k, v in record.recipes(self.folder, metrics).items()}
-        return Row(self.name, state, step, values, metrics, live, self.folder.path, reason, recipes=how)
+        return Row(self.name, state, step, values, metrics, live, self.folder.path, reason, recipes=how,
+                   logged=self.follow.logged())
 
     @property
     def log_file(self) -> Path:
         """What its process printed."""
-        return self.folder.path.parent / f"{self.name}.log"
+        return Job(self.name, (), self.folder.path).log()
 
     def last_words(self) -> str:
         """The error line of a process that ended without leaving a mark."""

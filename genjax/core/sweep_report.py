@@ -16,11 +16,12 @@ from genjax.core.sweep_table import (
     Row,
     brief,
     counts,
-    incomparable,
     keys_of,
     metric_names,
+    origin,
     ranked,
     short_names,
+    unranked,
 )
 from genjax.viz.atomic import write_file
 from genjax.viz.grid import Panel
@@ -40,12 +41,12 @@ def write(workdir: Path, rows: Sequence[Row], metric: str | None, mode: Mode, co
     Args:
       workdir: the sweep's folder; links to the points' own reports are relative to it.
       rows: the points as they stand.
-      metric, mode: what ranks them; None when nothing was evaluated yet.
+      metric, mode: what ranks them; None when nothing was evaluated or logged yet.
       command: the command that runs the sweep.
       notes: sentences under the headline.
     """
     rows = ranked(rows, metric, mode)
-    why = incomparable(rows, metric)
+    why, said = unranked(rows, metric), origin(rows, metric)
     state = "failed" if any(r.state == "failed" for r in rows) else (
         "done" if all(r.state in ("done", "pruned") for r in rows) else "unfinished")
     page = Report(workdir.name, f"`{command}`", status=state)
@@ -54,7 +55,7 @@ def write(workdir: Path, rows: Sequence[Row], metric: str | None, mode: Mode, co
     if judged:
         facts |= {f"best {metric}": _value(judged[0], metric), "of point": judged[0].point}
     page.facts(facts)
-    for note in [why] * bool(why) + [*notes]:
+    for note in filter(None, (why, said, *notes)):
         page.text(note)
     if judged and judged[0].values:
         page.code(" ".join(f"--config.{k}={text(v)}" for k, v in judged[0].values.items()), "The best point")
@@ -78,10 +79,9 @@ def _link(path: Path, workdir: Path, shown: str) -> Link | str:
 def _points(page: Report, rows: Sequence[Row], metric: str | None, mode: Mode, workdir: Path) -> None:
     short = short_names(keys_of(rows))
     more = [m for m in metric_names(rows) if m != metric]
-    page.section("Points").text(
-        "Nothing was evaluated yet." if not metric else "A point's name leads to its own report." if
-        incomparable(rows, metric) else f"Sorted by `{metric}`, {'largest' if mode == 'max' else 'smallest'} first. A "
-        "point's name leads to its own report.")
+    order = "" if unranked(rows, metric) else (
+        f"Sorted by `{metric}`, {'largest' if mode == 'max' else 'smallest'} first. ")
+    page.section("Points").text(f"{order}A point's name leads to its own report.")
     table = []
     for row in rows:
         cells: dict[str, Any] = {} if row.trial is None else {"trial": row.trial}
@@ -158,7 +158,7 @@ def _history(page: Report, rows: Sequence[Row], metric: str, mode: Mode) -> None
 
 
 def _pictures(page: Report, rows: Sequence[Row], metric: str | None) -> None:
-    """A picture of every point, best first: the output the metric names, else the last sample."""
+    """A picture of every point in the table's order: the output the metric names, else the last sample."""
     short, panels, wide = short_names(keys_of(rows)), [], False
     for row in rows:
         outputs = sorted(row.folder.glob("outputs/*.png"))
@@ -178,7 +178,7 @@ def _pictures(page: Report, rows: Sequence[Row], metric: str | None) -> None:
         panels.append(Panel(np.asarray(picture), row.point if value is None else f"{metric} {number(value)}",
                             f"{caption} ({row.point}, {files[-1].stem})"))
     if panels:
-        page.section("Pictures").text("A picture of each point, best first"
+        page.section("Pictures").text("A picture of each point" + ", best first" * (not unranked(rows, metric))
                                       + (f"; the first {SHOWN_PICTURES}." if len(panels) == SHOWN_PICTURES else "."))
         page.images(panels, columns=2 if wide else None)
 
@@ -191,6 +191,6 @@ def _failures(page: Report, rows: Sequence[Row], workdir: Path) -> None:
     failed = [r for r in rows if r.state == "failed"]
     if failed:
         page.section("Failed").text("`--retry-failed` runs them again.")
-        page.table([{"point": _link(r.folder.parent / f"{r.point}.log", workdir, r.point), "step": r.step,
+        page.table([{"point": _link(r.folder.with_name(f"{r.folder.name}.log"), workdir, r.point), "step": r.step,
                      "reason": r.reason, "overrides": " ".join(f"{k}={text(v)}" for k, v in r.values.items())}
                     for r in failed])

@@ -1,4 +1,4 @@
-"""Runs a sweep: each point a run folder of its own, `WORKDIR/points/<id>`, trained by a process of its own.
+"""Runs a sweep: each point a run folder of its own, `WORKDIR/points/<overrides>-<id>`, trained by a process of its own.
 
 The run folders are the state. Started again, a sweep trains what is missing, preempted or, when asked, failed, and
 waits for points whose processes outlived an earlier sweep; what is done is never started again.
@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import json
 import logging
-import re
 import shlex
 import sys
 import time
@@ -20,17 +19,20 @@ from typing import Any
 from genjax.core import launcher_slurm, launchers, sweep, sweep_report
 from genjax.core.launchers import PREEMPTED, Options, launch
 from genjax.core.search import Search
-from genjax.core.sweep_points import SWEEP, PointRun, Target, default_workdir, find
+from genjax.core.sweep_points import SWEEP, PointRun, Target, default_workdir, find, point_of
 from genjax.core.sweep_table import (
     LiveTable,
     Mode,
     Row,
     counts,
     guess_mode,
-    incomparable,
     lines,
+    logged_names,
     metric_names,
+    origin,
+    promoted,
     ranked,
+    unranked,
 )
 from genjax.errors import UserError, unknown
 from genjax.viz.atomic import write_file
@@ -39,7 +41,6 @@ from genjax.viz.report import number
 log = logging.getLogger("genjax")
 
 QUEUE = "queue.json"  # {point: SLURM's job, or its token} as last submitted
-_POINT = re.compile(r"[0-9a-f]{8}")
 
 
 @contextlib.contextmanager
@@ -212,10 +213,10 @@ def run(args: argparse.Namespace, overrides: list[str]) -> tuple[int, list[dict[
             print("nothing is left to start", file=sys.stderr)
         rows = board.rows()
         if args.status and args.json != "-":
-            print_table(rows, *choose(rows, args.metric, args.mode))
+            print_table(*choose(rows, args.metric, args.mode))
         return 0, [row.json() for row in rows]
     with alone(workdir):
-        target.write({"points": {run.name: run.point for run in runs}})
+        target.write({"points": {run.folder.path.name: run.point for run in runs}})
         return finish(target, options, args, board.rows, lambda: board.run(target, options), board.live)
 
 
@@ -240,7 +241,7 @@ def finish(target: Target, options: Options, args: argparse.Namespace, rows_now:
         print(f"{started} points handed over to {options.on}; the same command with --status shows how they stand",
               file=sys.stderr)
         return 0, found
-    metric, mode = choose(rows, args.metric, args.mode)
+    rows, metric, mode = choose(rows, args.metric, args.mode)
     page, notes = _report(target, rows, metric, mode)
     if args.json != "-":
         print_table(rows, metric, mode)
@@ -260,7 +261,7 @@ def _report(target: Target, rows: list[Row], metric: str | None, mode: Mode) -> 
     """Writes the page; returns its path and what is said below the table."""
     ids = {row.point for row in rows}
     gone = sorted(p.name for p in (target.workdir / "points").glob("*")
-                  if _POINT.fullmatch(p.name) and p.is_dir() and p.name not in ids)
+                  if p.is_dir() and point_of(p.name) and point_of(p.name) not in ids)
     notes = [f"{len(gone)} runs of points no longer asked for stay in points/: {', '.join(gone)}."] * bool(gone)
     return sweep_report.write(target.workdir, rows, metric, mode, target.command(), notes), notes
 
@@ -280,27 +281,30 @@ def report(workdir: Path) -> Path:
     if isinstance(made, Search):
         raise UserError(f"{workdir} holds a search, which writes its report itself: {target.command()}")
     rows = Board([PointRun(p, target.load(p), target.folder(p)) for p in made], False, LiveTable()).rows()
-    return _report(target, rows, *choose(rows, None, None))[0]
+    return _report(target, *choose(rows, None, None))[0]
 
 
-def choose(rows: list[Row], metric: str | None, mode: Mode | None) -> tuple[str | None, Mode]:
-    """The metric that ranks, and its better end: as asked for, else the first that was evaluated."""
-    names = metric_names(rows)
+def choose(rows: list[Row], metric: str | None, mode: Mode | None) -> tuple[list[Row], str | None, Mode]:
+    """The rows with the metric that ranks them, and its better end: as asked for, else the first that was evaluated,
+    else, where nothing was, what was logged in training (`loss` where there is one)."""
+    names = [*metric_names(rows), *logged_names(rows)]
     if metric and names and metric not in names:
         log.warning("%s", unknown("metric", metric, names))
         metric = None
     metric = metric or (names[0] if names else None)
-    return metric, mode or (guess_mode(metric, rows) if metric else "max")
+    return promoted(rows, metric), metric, mode or (guess_mode(metric, rows) if metric else "max")
 
 
 def print_table(rows: list[Row], metric: str | None, mode: Mode) -> None:
-    """The points, best first, and the best one's overrides; or why there is no best."""
+    """The points, best first, with the best one's overrides; or by state, with why there is no best."""
     rows = ranked(rows, metric, mode)
     print("\n".join(lines(rows, [metric] if metric else [])))
-    if why := incomparable(rows, metric):
+    if said := origin(rows, metric):
+        print(said)
+    if why := unranked(rows, metric):
         print(why)
         return
-    best = rows[0] if rows else None
-    if best and metric in best.metrics and best.values:
+    best = rows[0]
+    if best.values:
         print(f"best {metric} {number(best.metrics[metric])}: "
               + " ".join(f"--config.{k}={shlex.quote(sweep.text(v))}" for k, v in best.values.items()))

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -22,6 +22,7 @@ Mode = Literal["max", "min"]
 # Words in a metric's name that say less is better.
 LESS = {"loss", "mse", "rmse", "mae", "error", "fid", "kid", "fd", "kd", "sifid", "ndb", "ppl", "lpips", "dists",
         "niqe", "nll", "bpd", "nats", "perplexity", "distance", "seconds"}
+LAST = 10  # training rows whose mean stands for a metric that was logged, not evaluated
 ORDER = ("running", "failed", "preempted", "waiting", "pruned", "done")  # what the live table shows first
 
 
@@ -40,6 +41,8 @@ class Row:
       reason: why it failed.
       recipes: how those of its metrics were measured that say so.
       trial: the search's number for it.
+      logged: training metrics, each the mean of the last `LAST` logged rows.
+      from_log: the one of `metrics` that was taken from `logged`, see `promoted`.
     """
 
     point: str
@@ -52,12 +55,15 @@ class Row:
     reason: str = ""
     trial: int | None = None
     recipes: dict[str, Recipe] = dataclasses.field(default_factory=dict)
+    logged: dict[str, float] = dataclasses.field(default_factory=dict)
+    from_log: str = ""
 
     def json(self) -> dict[str, Any]:
         """For programs; numbers JSON cannot hold are null."""
-        metrics = {k: v if math.isfinite(v) else None for k, v in self.metrics.items()}
+        metrics, logged = ({k: v if math.isfinite(v) else None for k, v in numbers.items()}
+                           for numbers in (self.metrics, self.logged))
         out = {"point": self.point, "state": self.state, "step": self.step, "overrides": self.values,
-               "metrics": metrics, "run": str(self.folder), "reason": self.reason}
+               "metrics": metrics, "logged": logged, "run": str(self.folder), "reason": self.reason}
         return out if self.trial is None else {"trial": self.trial, **out}
 
 
@@ -67,6 +73,7 @@ class Follow:
     Attributes:
       last: {kind: the newest row's numbers}.
       evals: {step: the numbers of its evaluation}.
+      recent: the last `LAST` training rows.
     """
 
     def __init__(self, path: Path):
@@ -74,6 +81,7 @@ class Follow:
         self._file, self._offset = 0, 0
         self.last: dict[str, dict[str, float]] = {}
         self.evals: dict[int, dict[str, float]] = {}
+        self.recent: deque[dict[str, float]] = deque(maxlen=LAST)
 
     def look(self) -> "Follow":
         """Reads on; a file that was replaced (a resumed run drops rows) is read anew."""
@@ -82,6 +90,7 @@ class Follow:
                 now = os.fstat(file.fileno())
                 if now.st_ino != self._file or now.st_size < self._offset:
                     self._file, self._offset, self.last, self.evals = now.st_ino, 0, {}, {}
+                    self.recent.clear()
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
@@ -98,7 +107,15 @@ class Follow:
             self.last[kind] = numbers
             if kind == "eval":
                 self.evals[step] = {k: v for k, v in numbers.items() if k != "step"}
+            elif kind == "train":
+                self.recent.append(numbers)
         return self
+
+    def logged(self) -> dict[str, float]:
+        """Training metrics, the mean of the last `LAST` rows: one row is one batch, and as noisy."""
+        newest = self.recent[-1] if self.recent else {}
+        found = {k: [row[k] for row in self.recent if k in row] for k in newest if k not in ("step", "stop")}
+        return {k: sum(values) / len(values) for k, values in found.items()}
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
@@ -136,8 +153,40 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(k for row in rows for k in row.metrics))
 
 
+def logged_names(rows: Iterable[Row]) -> list[str]:
+    """Every logged metric: `loss` first, then what less of is better by its name."""
+    names = dict.fromkeys(k for row in rows for k in row.logged)
+    return sorted(names, key=lambda k: (k != "loss", guess_mode(k) == "max"))
+
+
+def promoted(rows: Iterable[Row], metric: str | None) -> list[Row]:
+    """The rows, with a metric that no point evaluated as it was logged while training."""
+    rows = list(rows)
+    if any(metric in row.metrics for row in rows):
+        return rows
+    return [dataclasses.replace(row, metrics={**row.metrics, metric: row.logged[metric]}, from_log=metric)
+            if metric in row.logged else row for row in rows]
+
+
+def origin(rows: Iterable[Row], metric: str | None) -> str:
+    """Where the numbers of a metric come from, if not from evaluations: one line, or ""."""
+    if not metric or not any(row.from_log == metric for row in rows):
+        return ""
+    return f"{metric} was logged in training, not evaluated: every value is the mean of the last {LAST} logged rows."
+
+
+def unranked(rows: Iterable[Row], metric: str | None) -> str:
+    """Why points cannot be ranked, one line: none has a value, or they are `incomparable`; "" if they can."""
+    rows = list(rows)
+    if not any(row.metrics or row.logged for row in rows):
+        return "Not ranked: nothing was evaluated or logged yet."
+    if not any(math.isfinite(row.metrics.get(metric, math.nan)) for row in rows):
+        return f"Not ranked: no point has a finite value of {metric}."
+    return incomparable(rows, metric)
+
+
 def incomparable(rows: Iterable[Row], metric: str | None) -> str:
-    """Why points cannot be ranked by a metric, one line: two of them measured it in different ways; "" if none did.
+    """Two points that measured a metric in different ways, one line; "" if none did.
 
     A finished point that does not say how it measured is different from one that does; of one that still runs the
     number may be newer than what is known of it.
@@ -217,6 +266,7 @@ class LiveTable:
 
     def update(self, rows: Sequence[Row]) -> None:
         """Shows the points as they are now."""
+        rows = promoted(rows, self.metric) if self.metric else rows
         if self._terminal:
             self._draw(rows)
             return

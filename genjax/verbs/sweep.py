@@ -19,7 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"runs at a time (default 1; in a SLURM array {launchers.ARRAY_PARALLEL})")
     parser.add_argument("--retry-failed", action="store_true", help="run failed points again too")
     parser.add_argument("--status", action="store_true", help="only show how the points stand")
-    parser.add_argument("--metric", help="what ranks the points (default: the first that is evaluated)")
+    parser.add_argument("--metric", help="what ranks the points (default: the first that is evaluated, else the"
+                        " logged loss; a logged metric is the mean of its last ten rows)")
     parser.add_argument("--mode", choices=("max", "min"), help="the better end of it (default: by its name)")
     parser.add_argument("--storage", metavar="URL", help="a search's database, to share it between machines, e.g."
                         " postgresql://user@host/name (default: an SQLite file in the workdir)")

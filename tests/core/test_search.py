@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +78,7 @@ class Fake:
         number, folder = len(self.started), RunFolder(job.folder)
         self.started.append(job.name)
         folder.create(found)
-        folder.begin(found)
+        folder.begin(found, {})
         good = 5 - (math.log10(found.optimizer.learning_rate) + 2) ** 2
         self.during(number)
         try:
@@ -221,7 +222,7 @@ def test_hopeless_runs_are_pruned(config, tmp_path, optuna, fake, capsys, monkey
     assert by_value[0]["state"] == "done", "the best is never pruned"
     for r in rows:
         if r["state"] == "pruned":
-            assert r["step"] < 12 and (tmp_path / "s" / "points" / r["point"] / "PREEMPTED").exists()
+            assert r["step"] < 12 and (Path(r["run"]) / "PREEMPTED").exists()
     told = {t.number: t.state.name for t in study_of(optuna, tmp_path / "s").trials}
     assert told == {n: {"done": "COMPLETE", "pruned": "PRUNED"}[s] for n, s in states.items()}
     count = len(fake.started)

@@ -187,7 +187,8 @@ def test_other_ends_keep_their_mark(tmp_path, attempt):
 def test_a_point_that_crashed_before_it_had_a_folder_waits_to_be_retried(slurm, sweep, tmp_path):
     sweep()
     first, second = json.loads((tmp_path / "sweep" / "queue.json").read_text())
-    (tmp_path / "sweep" / "points" / f"{first}.log").write_text("error: no such picture\n")
+    name = next(n for n in json.loads((tmp_path / "sweep" / "sweep.json").read_text())["points"] if n.endswith(first))
+    (tmp_path / "sweep" / "points" / f"{name}.log").write_text("error: no such picture\n")
     _, rows, _ = sweep("--status")
     assert {r["point"]: (r["state"], r["reason"]) for r in rows} == {
         first: ("failed", "no such picture"), second: ("waiting", "")}

@@ -19,7 +19,7 @@ import pytest
 
 import launch
 from genjax.core import config as config_lib
-from genjax.core import inspect, record, sweep, sweep_report, sweep_run, sweep_table, train
+from genjax.core import inspect, record, sweep, sweep_points, sweep_report, sweep_run, sweep_table, train
 from genjax.core.run import RunFolder
 from genjax.core.sweep import chain, choice, grid, integers, log_uniform, point_id, sample, uniform
 from genjax.core.sweep import zip as in_step
@@ -122,6 +122,19 @@ def test_ids_are_the_overrides_alone():
     assert len({point_id(p) for p in grid({"a": range(50), "b": (0.1, 0.2, None, True, "s", (1,), (1, 2))})}) == 350
 
 
+def test_folders_are_named_by_their_overrides():
+    name = sweep_points.folder_name
+    assert name({"optimizer.learning_rate": 1e-4, "seed": 2}) == (
+        f"learning_rate=0.0001,seed=2-{point_id({'optimizer.learning_rate': 1e-4, 'seed': 2})}")
+    assert name({"b.rate": 1, "a.rate": None}).startswith("a.rate=None,b.rate=1-"), "as much of a key as tells it apart"
+    assert name({"seed": 1, "a": 2}) == name({"a": 2.0, "seed": 1}) and name({}) == point_id({})
+    points = grid({"image": ("../a b/*:?<>|.png", "ß", "x" * 300, ("a", 1.5)), "w": (1 / 3, 1 / 3 + 1e-12, "A", "a")})
+    names = {name(p) for p in points}
+    assert len({n.lower() for n in names}) == len(points) == 16, "unique where case does not count too"
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=,._+-]{,90}", n) for n in names)
+    assert {sweep_points.point_of(name(p)) for p in points} == {point_id(p) for p in points}
+
+
 def test_values_arrive_as_they_were(config):
     """Overrides go through the command line's text."""
     base = "tests/core/toy_config.py"
@@ -158,10 +171,10 @@ class Fake:
         folder, end = RunFolder(job.folder), self.ends.get(rate, 0)
         if end == 2:  # before there is a folder
             job.folder.parent.mkdir(parents=True, exist_ok=True)
-            job.folder.with_name(job.name + ".log").write_text("starting\nerror: no such picture\n")
+            job.folder.with_name(job.folder.name + ".log").write_text("starting\nerror: no such picture\n")
             return 2
         folder.create(found)
-        folder.begin(found)
+        folder.begin(found, {})
         folder.metrics_file.write_text('{"step": 4, "kind": "eval", "norm": "NaN"}\n{"step": 5, "kind": "train"}\n')
         self.during(folder)
         if end == 0:
@@ -217,6 +230,77 @@ def test_only_what_is_missing_is_started(config, tmp_path, fake, capsys):
     assert [line.split()[3] for line in out.splitlines()[:4]] == ["mse", "0.001", "0.01", "0.1"], "less error is better"
     _, out, _ = command(capsys, config, "rates", *work, "--metric", "mse", "--mode", "max")
     assert [line.split()[3] for line in out.splitlines()[1:4]] == ["0.1", "0.01", "0.001"]
+
+
+def test_the_pages_example_is_a_config_with_a_sweep(tmp_path, root, capsys):
+    """docs/sweeps.md's Python block, saved as the page says and run as it says."""
+    page = (root / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "mine.py").write_text(block)
+    assert "sweep --config mine.py:small --sweep rates" in page
+    argv = ["sweep", "--config", f"{tmp_path}/mine.py:small", "--sweep", "rates", "--workdir", str(tmp_path / "s")]
+    assert launch.main([*argv, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("launch.py train") == 6 and "points/learning_rate=0.01,seed=1-" in out
+
+
+def test_folders_of_earlier_versions_are_not_run_again(config, tmp_path, fake, capsys, monkeypatch):
+    """They were named by the id alone; they are found without sweep.json too, as a search's are."""
+    work = tmp_path / "sweep"
+    with monkeypatch.context() as m:
+        m.setattr(sweep_points, "folder_name", point_id)
+        command(capsys, config, "rates", "--workdir", work)
+    old = {p.name for p in (work / "points").iterdir()}
+    assert old == {point_id({"optimizer.learning_rate": r}) for r in (0.1, 0.01, 0.001)}
+    fake.started.clear()
+    monkeypatch.setenv("POINTS", "4")
+    rows, *_ = command(capsys, config, "rates", "--workdir", work)
+    assert fake.started == [0.0001] and {r["state"] for r in rows.values()} == {"done"}
+    (new,) = {p.name for p in (work / "points").iterdir()} - old
+    assert new.startswith("learning_rate=0.0001-") and rows[0.0001]["run"].endswith(new)
+    target = sweep_points.Target(str(config), "rates", (), False, work)
+    (work / "sweep.json").unlink()
+    assert target.folder({"optimizer.learning_rate": 0.1}).path.name in old
+
+
+def test_a_metric_that_was_only_logged_ranks(config, tmp_path, fake, capsys, caplog):
+    """By name, and by default where nothing is evaluated; the table and the report say what its numbers are."""
+    def write(folder):
+        rate = folder.config().optimizer.learning_rate
+        rows = ({"step": i, "kind": "train", "stop": 0, "norm_g": 5.0, "loss": 100.0 if i < 10 else rate + i % 2}
+                for i in range(20))
+        folder.metrics_file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        folder.mark("DONE", step=20, metrics={})
+
+    fake.during, fake.ends = write, dict.fromkeys((0.1, 0.01, 0.001), 137)
+    work = tmp_path / "sweep"
+    rows, out, _ = command(capsys, config, "rates", "--workdir", work)
+    assert rows[0.1]["metrics"] == {} and rows[0.1]["logged"] == {"norm_g": 5.0, "loss": pytest.approx(0.6)}
+    assert out.splitlines()[0].split() == ["point", "state", "step", "loss", "learning_rate"]
+    assert [line.split()[3] for line in out.splitlines()[1:4]] == ["0.501", "0.51", "0.6"], "means of the last ten"
+    said = "loss was logged in training, not evaluated: every value is the mean of the last 10 logged rows."
+    page = (work / "report.html").read_text()
+    assert said in out and said in page and "best loss 0.501: --config.optimizer.learning_rate=0.001" in out
+    assert "smallest first" in page
+    _, out, err = command(capsys, config, "rates", "--workdir", work, "--metric", "norm_g", "--mode", "max")
+    assert "best norm_g 5:" in out and "norm_g was logged" in out and err == ""
+    command(capsys, config, "rates", "--workdir", work, "--metric", "norm")
+    assert "did you mean 'norm_g'?" in caplog.text
+
+
+def test_nothing_is_best_in_an_empty_column(tmp_path, capsys):
+    waiting, nan = row("a", "waiting"), row("b", value=math.nan)
+    for rows, metric, says in (([waiting], None, "nothing was evaluated or logged yet"),
+                               ([waiting, nan], "psnr", "no point has a finite value of psnr")):
+        rows = [dataclasses.replace(r, folder=tmp_path / r.point) for r in rows]
+        for r in rows:
+            save_png(r.folder / "samples" / "step_1.png", np.zeros((8, 8, 3)))
+        sweep_run.print_table(rows, metric, "max")
+        out = capsys.readouterr().out
+        page = sweep_report.write(tmp_path, rows, metric, "max", "").read_text()
+        assert f"Not ranked: {says}." in out and f"Not ranked: {says}." in page
+        assert "best" not in out and "best first" not in page and "Sorted by" not in page
+        assert "A picture of each" in page
 
 
 def test_points_may_come_and_go(config, tmp_path, fake, capsys, monkeypatch):
@@ -302,8 +386,8 @@ def test_looking_writes_and_starts_nothing(config, tmp_path, fake, capsys, monke
     work = ("--workdir", tmp_path / "sweep")
     _, out, _ = command(capsys, config, "rates", *work, "--dry-run", "--config.seed=2")
     assert len(out.splitlines()) == 3
-    assert re.search(rf"launch.py train --config {config} --workdir {tmp_path}/sweep/points/[0-9a-f]{{8}} --quiet"
-                     r" --config.seed=2 --config.optimizer.learning_rate=0.1 ", out)
+    assert re.search(rf"launch.py train --config {config} --workdir {tmp_path}/sweep/points/learning_rate=0.1-"
+                     r"[0-9a-f]{8} --quiet --config.seed=2 --config.optimizer.learning_rate=0.1 ", out)
     rows, out, _ = command(capsys, config, "rates", *work, "--status")
     assert {r["state"] for r in rows.values()} == {"waiting"} and out.count("waiting") == 3
     assert not (tmp_path / "sweep").exists()
@@ -330,7 +414,7 @@ def test_a_run_that_outlived_its_sweep_is_waited_for(config, tmp_path, fake, cap
     rows, _, err = command(capsys, config, "rates", *work)
     timer.join()
     assert fake.started == [0.1, 0.001] and rows[0.01]["metrics"] == {"norm": 5.0}
-    assert err.startswith(f"{folder.path.name} running (0 of 3 done) learning_rate=0.01\n")
+    assert err.startswith(f"{point_id(point)} running (0 of 3 done) learning_rate=0.01\n")
 
 
 def test_a_point_taken_by_another_process_is_no_failure(config, tmp_path, fake, capsys):
@@ -525,7 +609,7 @@ def test_report(tmp_path):
     page = sweep_report.write(tmp_path, trials, "psnr", "max", "python launch.py sweep").read_text()
     assert "Course of the search" in page and page.count("<svg") == 4
     page = sweep_report.write(tmp_path, [row("a", "waiting")], None, "max", "").read_text()
-    assert "Nothing was evaluated yet" in page and ">unfinished</span>" in page
+    assert "nothing was evaluated or logged yet" in page and ">unfinished</span>" in page
 
 
 # Interrupted for real.
@@ -547,11 +631,11 @@ def wait_until(process, happened, seconds=120):
 
 def steps_of(work):
     """{point: training rows so far}."""
-    return {p.parent.name: p.read_bytes().count(b'"kind": "train"') for p in work.glob("points/*/metrics.jsonl")}
+    return {p.parent.name[-8:]: p.read_bytes().count(b'"kind": "train"') for p in work.glob("points/*/metrics.jsonl")}
 
 
 def done_points(work):
-    return {p.parent.name for p in work.glob("points/*/DONE")}
+    return {p.parent.name[-8:] for p in work.glob("points/*/DONE")}
 
 
 @pytest.mark.parametrize("points", [3, pytest.param(12, marks=pytest.mark.slow)])
@@ -568,7 +652,7 @@ def test_interrupted_twice_runs_every_point_once_to_its_end(tmp_path, root, conf
     process = start(root, config, work, points)
     wait_until(process, lambda: len(done_points(work)) >= max(1, points // 3)
                and any(3 <= n < 20 for p, n in steps_of(work).items() if p not in done_points(work)))
-    finished = {p: [(work / "points" / p / name).read_bytes() for name in ("DONE", "log.txt")]
+    finished = {p: [next(work.glob(f"points/*{p}/{name}")).read_bytes() for name in ("DONE", "log.txt")]
                 for p in done_points(work)}
     assert len(finished) < points
     if points > 3:
@@ -586,7 +670,7 @@ def test_interrupted_twice_runs_every_point_once_to_its_end(tmp_path, root, conf
     starts: list[int] = []
     for point in sweep_run.find(str(config), "rates"):
         name, alone = point_id(point), tmp_path / "alone" / point_id(point)
-        folder = work / "points" / name
+        folder = work / "points" / f"learning_rate={point['optimizer.learning_rate']:.6g}-{name}"
         log = (folder / "log.txt").read_text()
         starts.append(log.count("starting") + log.count("resuming"))
         assert "already done" not in log, log
