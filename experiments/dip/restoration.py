@@ -37,8 +37,8 @@ class Job:
 # noise away, less noise on the input and a shorter average. The rows that share a network share its compiled program.
 SMALL = ("data.size=192", "task.input_channels=32", "task.network.channels_down=32,32,32,32,32",
          "task.network.channels_up=32,32,32,32,32", "task.network.channels_skip=4", "task.network.upsample=bilinear",
-         "task.reg_noise_std=0.01", "task.ema_decay=0.97", "task.es_window=0", "train.save_every=100",
-         "train.preview_every=0")
+         "task.reg_noise_std=0.01", "task.ema_decay=0.97", "task.ema_warmup=0", "task.es_window=0",
+         "train.save_every=100", "train.preview_every=0")
 # Without a side branch at full size, whose input is noise, a short super-resolution is free of speckle.
 CLEAN = (*SMALL, "task.network.channels_skip=0,4,4,4,4")
 JOBS = (
