@@ -166,8 +166,10 @@ class RestorationSet:
         if multiple > min(made):
             why = f"crop_multiple={self.crop_multiple}" + (f", factor={self.factor}" if multiple != self.crop_multiple
                                                            else "")
-            raise errors.UserError(f"a {_by(made)} picture is smaller than one multiple of {multiple} ({why}); set a"
-                                   " smaller crop_multiple or a larger size")
+            ways = ["a smaller crop_multiple" if self.crop_multiple > 1 else "a smaller factor"]
+            ways += ["a larger size"] if min(size) >= multiple else []  # `size` enlarges nothing
+            raise errors.UserError(f"a {_by(made)} picture is smaller than one multiple of {multiple} ({why}); set"
+                                   f" {' or '.join(ways)}")
         return kept, made, tuple(n - n % multiple for n in made)
 
     def _fit(self, x: np.ndarray, scale: int = 1) -> np.ndarray:

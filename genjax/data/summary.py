@@ -32,7 +32,8 @@ class Summary:
       count: how many elements.
       what: what they are.
       sizes: ((height, width), how many), the most frequent first.
-      looked: of how many elements the sizes were read; fewer than `count` is a sample.
+      looked: at how many elements it looked for their sizes; fewer than `count` is a sample.
+      unreadable: the errors of those that cannot be read.
       classes: (name, how many) in the order of the labels; how many is -1 where nobody counted.
       split, place: as asked for, and the absolute path (or what it came with).
       skipped: what was passed over.
@@ -43,6 +44,7 @@ class Summary:
     what: str = "pictures"
     sizes: tuple[tuple[Size, int], ...] = ()
     looked: int = 0
+    unreadable: tuple[str, ...] = ()
     classes: tuple[tuple[str, int], ...] = ()
     split: str = ""
     place: str = ""
@@ -54,8 +56,10 @@ class Summary:
         what = self.what.replace("pictures", "picture") if self.count == 1 else self.what
         parts = [f"{self.count} {what}" + self._sizes(), self._classes(), f"split {self.split}" if self.split else "",
                  f"from {self.place}" if self.place else ""]
-        skipped = "; skipped " + ", ".join(map(str, self.skipped)) if self.skipped else ""
-        return ", ".join(filter(None, parts)) + skipped + "".join(f"; {n}" for n in self.notes)
+        broken = (f"{len(self.unreadable)} of {self.looked} looked at cannot be read ({self.unreadable[0]})"
+                  if self.unreadable else "")
+        skipped = f"skipped {', '.join(map(str, self.skipped))}" if self.skipped else ""
+        return "; ".join(filter(None, [", ".join(filter(None, parts)), broken, skipped, *self.notes]))
 
     def _sizes(self) -> str:
         if not self.sizes:
@@ -89,6 +93,7 @@ class Summary:
         return {
             "line": self.line(), "count": self.count, "what": self.what,
             "sizes": [{"height": h, "width": w, "count": n} for (h, w), n in self.sizes], "looked": self.looked,
+            "unreadable": list(self.unreadable),
             "classes": [{"name": name, "count": n if n >= 0 else None} for name, n in self.classes],
             "split": self.split, "place": self.place,
             "skipped": [dataclasses.asdict(s) for s in self.skipped], "notes": list(self.notes)}
@@ -103,18 +108,16 @@ def summarize(data: Any) -> Summary:
 
 
 def sizes(first: int, end: int, size: Callable[[int], Size]) -> dict[str, Any]:
-    """`Summary`'s `sizes` and `looked` for elements first .. end-1: of all of them, or evenly chosen ones of many.
-    What cannot be read is left to whoever reads it."""
-    found, looked, until = Counter(), 0, time.monotonic() + MOST_SECONDS
+    """`Summary`'s `sizes`, `looked` and `unreadable` for elements first .. end-1; of many, evenly chosen ones."""
+    found, errors, until = Counter(), [], time.monotonic() + MOST_SECONDS
     for i in np.unique(np.linspace(first, end - 1, min(end - first, MOST_FILES)).astype(int)):
         try:
             found[size(int(i))] += 1
-        except UserError:
-            continue
-        looked += 1
+        except UserError as e:
+            errors.append(str(e))
         if time.monotonic() > until:
             break
-    return {"sizes": ordered(found), "looked": looked}
+    return {"sizes": ordered(found), "looked": found.total() + len(errors), "unreadable": tuple(errors)}
 
 
 def ordered(found: Counter) -> tuple[tuple[Size, int], ...]:

@@ -38,5 +38,6 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
             print(f"cannot be read: {error}")
         print(f"contact sheet: {out}")
     common.write_json(args.json, found.summary.to_dict() | {
-        "spec": args.spec, "contact_sheet": str(out), "unreadable": unreadable})
+        "spec": args.spec, "contact_sheet": str(out),
+        "unreadable": list(dict.fromkeys((*found.summary.unreadable, *unreadable)))})
     return 0

@@ -33,8 +33,9 @@ def test_a_folder(tmp_path, capsys, monkeypatch):
     out = data(capsys, "folder:d", "--json", "d.json", "--out", "sheet.png").out
     line = out.splitlines()[0]
     assert line == Pipeline("folder:d").summary().line()
-    assert line.startswith("5 pictures of 8x12 (height x width), of 4 looked at, 3 classes (bus: 2, car: 2, train: 1), "
-                           f"split train, from {tmp_path}/d; 'train' beside 'bus'")
+    assert line.startswith("5 pictures of 8x12 (height x width), 3 classes (bus: 2, car: 2, train: 1), split train, "
+                           f"from {tmp_path}/d; 1 of 5 looked at cannot be read (")
+    assert line.endswith("reads it alone)") and "; 'train' beside 'bus' and 1 more is read as a class" in line
     assert "cannot be read: " in out and "broken.png" in out and "contact sheet: sheet.png" in out
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["line"] == line and found["classes"][0] == {"name": "bus", "count": 2}

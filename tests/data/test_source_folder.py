@@ -222,9 +222,10 @@ def test_sizes_are_of_upright_pictures_and_read_from_headers_alone(tmp_path, mon
     (tmp_path / "broken.png").write_bytes(b"x")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     found = summarize(open_source(f"folder:{tmp_path}"))
-    assert dict(found.sizes) == {(4, 6): 1, (6, 4): 1} and (found.count, found.looked) == (3, 2)
+    assert dict(found.sizes) == {(4, 6): 1, (6, 4): 1} and (found.count, found.looked) == (3, 3)
     line = found.line()
-    assert line.startswith("3 pictures of 4x6 (1), 6x4 (1) (height x width), of 2 looked at, no classes, split train")
+    assert line.startswith("3 pictures of 4x6 (1), 6x4 (1) (height x width), no classes, split train")
+    assert "; 1 of 3 looked at cannot be read (" in line and "broken.png is not a picture" in line
 
 
 def test_of_many_files_some_are_looked_at(tmp_path, monkeypatch):
