@@ -209,24 +209,49 @@ def leave(code: int, in_order: bool) -> None:
         os._exit(code)
 
 
+class Interrupted(BaseException):
+    """A signal came during something that may be cut short (`Signals.cuts`)."""
+
+
 class Signals:
     """Remembers SIGTERM and SIGINT instead of dying of them, so that the loop can save first.
 
     With several processes jax's own preemption service takes SIGTERM (and SIGINT, handed on as SIGTERM), and `reached`
     is True in the same iteration of every process, one or two after the signal came to any of them.
+
+    While one C++ call goes on (XLA compiles), Python handles no signal. In a run of one process a thread of its own
+    then waits PATIENCE seconds and calls `leave`, so that what can be left without loss is left in time.
     """
+
+    PATIENCE = 10.0
 
     def __init__(self):
         self._got: int | None = None
         self._old: dict[int, Any] = {}
         self._calls = 0
+        self._cuts = False
+        self._seen = threading.Event()
+        self._pipe: tuple[int, int] | None = None
+        self.leave: Callable[[], None] = lambda: None
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             # Python's handler would take the place of the service's.
             for sig in (signal.SIGINT,) if several() else (signal.SIGTERM, signal.SIGINT):
                 self._old[sig] = signal.signal(sig, self._handle)
+            if not several():
+                self._pipe = os.pipe()
+                os.set_blocking(self._pipe[1], False)
+                self._fd = signal.set_wakeup_fd(self._pipe[1])
+                threading.Thread(target=self._wait, args=(self._pipe[0],), name="signals", daemon=True).start()
         return self
+
+    def _wait(self, fd: int) -> None:
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        while (data := os.read(fd, 1)) and data[0] not in numbers:
+            pass
+        if data and not self._seen.wait(self.PATIENCE):
+            self.leave()
 
     def _handle(self, sig, frame):
         if self._got is not None:  # a second signal means now
@@ -234,10 +259,30 @@ class Signals:
         self._got = sig
         if several():
             os.kill(os.getpid(), signal.SIGTERM)
+        elif self._cuts:
+            self._cuts = False
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def cuts(self) -> Iterator[None]:
+        """The block computes and keeps nothing: a signal ends it at once, in a run of one process.
+
+        Raises:
+          Interrupted: a signal came.
+        """
+        if self._got is not None and not several():
+            raise Interrupted
+        self._cuts = not several()
+        try:
+            yield
+        finally:
+            self._cuts = False
 
     def reached(self) -> bool:
         """Whether to save and end now; with several processes each must ask once per iteration."""
         if not several():
+            if self._got is not None:
+                self._seen.set()
             return self._got is not None
         self._calls += 1  # counts iterations, not steps: the service agrees on the number after the highest one asked
         return multihost_utils.reached_preemption_sync_point(self._calls)
@@ -245,6 +290,10 @@ class Signals:
     def __exit__(self, *_):
         for sig, old in self._old.items():
             signal.signal(sig, old)
+        if self._pipe:
+            signal.set_wakeup_fd(self._fd)
+            self._seen.set()
+            os.close(self._pipe[1])  # ends the thread
 
 
 _GONE = ("gloo", "connection reset", "connection closed", "coordination", "nccl", "unavailable", "heartbeat", "aborted")

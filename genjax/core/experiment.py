@@ -230,7 +230,8 @@ class Programs:
         change = getattr(self.experiment.data, "next_change", None)
         if change is not None and first + count > change(first):
             raise ValueError(f"steps {first} to {first + count - 1} have batches of several shapes")
-        rows = [self._rows(first + min(j, count - 1)) for j in range(self.calls)]
+        rows = [self._rows(first + j) for j in range(count)]
+        rows += rows[-1:] * (self.calls - count)
         return {k: self._place(k, np.stack([r[k] for r in rows]), first, stacked=True) for k in rows[0]}
 
     @functools.cached_property

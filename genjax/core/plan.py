@@ -1,8 +1,8 @@
 """The plan of a run before anything runs: parameters, shardings, bytes per device, FLOPs."""
 
-import logging
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,12 +10,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
-from genjax.core import flops
+from genjax.core import estimate, flops
 from genjax.core import sharding as sh
 from genjax.core.experiment import Programs
 from genjax.errors import UserError
-
-log = logging.getLogger("genjax")
+from genjax.viz.waiting import waiting
 
 SAVING = "copy of the state while saving"
 
@@ -44,20 +43,23 @@ def available(mesh: Mesh) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // here
 
 
-def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, Any]:
+def plan(config: ConfigDict, device_memory: float | None = None,
+         tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Compiles the step for abstract inputs: XLA's own analysis of the memory, FLOPs counted on the traced step.
 
     Args:
       config: from `genjax.core.config.load`.
       device_memory: GiB of a device; None asks the devices that are here.
+      tell: takes `shapes_text`, which costs nothing, before anything is compiled.
 
     Returns:
       `{networks: {name: parameters}, copies, bytes_per_device: {params, opt_state, state, activations_peak, save_copy,
-      total, available}, fits, flops_per_step, xla_flops_per_device, mesh, shardings: [{path, shape, dtype, spec,
-      bytes_per_device}]}`; parameters are those of one copy, FLOPs those of all copies on all devices (see
+      total, available}, fits, flops_per_step, xla_flops_per_device, estimate, mesh, shardings: [{path, shape, dtype,
+      spec, bytes_per_device}]}`; parameters are those of one copy, FLOPs those of all copies on all devices (see
       `genjax.core.flops`), beside XLA's own count, which is of one device's optimised program and takes a loop's body
-      once; bytes are integers; total is what XLA's program holds at once (state, batch, results and activations) with
-      the copy of the state that a checkpoint is written from while the next steps run.
+      once; estimate is of the time (`genjax.core.estimate`); bytes are integers; total is what XLA's program holds at
+      once (state, batch, results and activations) with the copy of the state that a checkpoint is written from while
+      the next steps run.
 
     Raises:
       UserError: `device_memory` is no size.
@@ -66,36 +68,51 @@ def plan(config: ConfigDict, device_memory: float | None = None) -> dict[str, An
         raise UserError(f"--device-memory {device_memory:g} is no size of a memory; give GiB, e.g. 80")
     experiment = config_lib.build(config)
     programs = Programs(experiment)
-    state = programs.abstract
-    log.info("compiling the step, for XLA's account of its memory")
-    compiled = programs.lower().compile()
+    with waiting("tracing the step"):
+        traced = programs.trace()
+    found = _shapes(programs, float(flops.count(traced.jaxpr)))
+    tell(shapes_text(found))
+    with waiting("compiling the step, for XLA's account of its memory"), jax.set_mesh(programs.mesh):
+        compiled = traced.lower().compile()
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    sizes = found["bytes_per_device"]
+    total = sum(int(getattr(memory, f"{part}_size_in_bytes", 0)) * sign for part, sign in
+                (("argument", 1), ("output", 1), ("temp", 1), ("generated_code", 1), ("alias", -1)))
+    total += sizes["state"]  # `Checkpoints.save` copies it
+    room = available(programs.mesh) if device_memory is None else int(device_memory * 2**30)
+    with waiting("measuring this machine, for the estimate of time"):
+        time = estimate.estimate(found["flops_per_step"], experiment.steps("steps"), programs.mesh)
+    return found | {
+        "bytes_per_device": sizes | {
+            "activations_peak": int(getattr(memory, "temp_size_in_bytes", 0)),
+            "save_copy": sizes["state"],
+            "total": total,
+            "available": room,
+        },
+        "fits": total <= room,
+        "xla_flops_per_device": max(float(cost.get("flops", 0)), 0.0),
+        "estimate": time,
+    }
+
+
+def _shapes(programs: Programs, step: float) -> dict[str, Any]:
+    """The part of a plan that needs no compilation; `step` is a step's FLOPs."""
+    state, experiment = programs.abstract, programs.experiment
     rows = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         rows.append({"path": sh.path_str(path), "shape": list(leaf.shape), "dtype": str(leaf.dtype),
                      "spec": str(tuple(leaf.sharding.spec)), "bytes_per_device": sh.bytes_per_device(leaf)})
     copies = experiment.task.copies(experiment.data.element_spec)
-    total = sum(int(getattr(memory, f"{part}_size_in_bytes", 0)) * sign for part, sign in
-                (("argument", 1), ("output", 1), ("temp", 1), ("generated_code", 1), ("alias", -1)))
-    whole = sh.bytes_per_device(state)
-    total += whole  # `Checkpoints.save` copies it
-    room = available(programs.mesh) if device_memory is None else int(device_memory * 2**30)
     return {
         "networks": _networks(state.params, copies),
         "copies": copies,
         "bytes_per_device": {
             "params": sh.bytes_per_device(state.params),
             "opt_state": sh.bytes_per_device(state.opt_state),
-            "state": whole,
-            "activations_peak": int(getattr(memory, "temp_size_in_bytes", 0)),
-            "save_copy": whole,
-            "total": total,
-            "available": room,
+            "state": sh.bytes_per_device(state),
         },
-        "fits": total <= room,
         # The steps of a call are a `while` loop, whose body counts once: this is per step whatever steps_per_call is.
-        "flops_per_step": float(flops.count(programs.trace().jaxpr)),
-        "xla_flops_per_device": max(float(cost.get("flops", 0)), 0.0),
+        "flops_per_step": step,
         "mesh": {k: int(v) for k, v in programs.mesh.shape.items()},
         "shardings": rows,
     }
@@ -114,17 +131,33 @@ def check(found: dict[str, Any]) -> None:
                         " config.task.micro_batches or config.task.remat, or split the state with config.mesh.fsdp")
 
 
-def text(found: dict[str, Any]) -> str:
-    """The plan for people, the summary last; parameters of the state only, the optimiser's follow them."""
-    names = {"save_copy": SAVING}
-    mb = {names.get(k, k): f"{v / 2**20:.1f} MiB" for k, v in found["bytes_per_device"].items()}
+def shapes_text(found: dict[str, Any]) -> str:
+    """For people, what is known before anything is compiled; parameters of the state only, the optimiser's follow
+    them."""
     rows = [r for r in found["shardings"] if r["path"].startswith("params/")]
     wide = max((len(r["path"]) for r in rows), default=4)
     lines = [f"{r['path']:{wide}}  {r['dtype']}{r['shape']}  {r['spec']}  {r['bytes_per_device']:,} B" for r in rows]
-    lines += ["", "networks:  " + ", ".join(f"{k} {v:,} parameters" for k, v in found["networks"].items())
+    state = {k: found["bytes_per_device"][k] for k in ("params", "opt_state", "state")}
+    lines += ["", "networks:   " + ", ".join(f"{k} {v:,} parameters" for k, v in found["networks"].items())
              + (f", {found['copies']} independent copies" if found["copies"] > 1 else ""),
-             "mesh:      " + ", ".join(f"{k} {v}" for k, v in found["mesh"].items()),
-             "per device: " + ", ".join(f"{k} {v}" for k, v in mb.items()),
-             f"per step:  {found['flops_per_step'] / 1e9:.2f} GFLOP (XLA's analysis of one device's program, a loop's"
-             f" body once: {found['xla_flops_per_device'] / 1e9:.2f})"]
+             "mesh:       " + ", ".join(f"{k} {v}" for k, v in found["mesh"].items()),
+             "per step:   " + f"{found['flops_per_step'] / 1e9:.2f} GFLOP",
+             "kept:       " + _sizes(state) + " on each device"]
     return "\n".join(lines)
+
+
+def compiled_text(found: dict[str, Any]) -> str:
+    """For people, the rest, after `shapes_text`."""
+    return "\n".join([
+        "per device: " + _sizes(found["bytes_per_device"]),
+        f"XLA:        {found['xla_flops_per_device'] / 1e9:.2f} GFLOP in one device's program, a loop's body once",
+        f"time:       {estimate.text(found['estimate'])}"])
+
+
+def text(found: dict[str, Any]) -> str:
+    """The whole plan for people."""
+    return f"{shapes_text(found)}\n{compiled_text(found)}"
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{SAVING if k == 'save_copy' else k} {v / 2**20:.1f} MiB" for k, v in sizes.items())

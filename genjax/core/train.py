@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -24,6 +25,7 @@ from genjax.core import rng as rng_lib
 from genjax.core.best import Best
 from genjax.core.checkpoint import Checkpoints, layout, save_snapshot
 from genjax.core.experiment import Experiment, Programs
+from genjax.core.pace import Pace
 from genjax.core.record import Recorder, Silent, ids, numbers, record_data, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
@@ -71,11 +73,13 @@ class _Loop:
         self.pending: deque = deque()
         self.metrics: dict[str, Any] = {}
         self.stopped = False
-        self.stopping = False  # the call before the first one had the `stop`
+        self.stop_at: int | None = None  # the first step with a `stop`
+        self.pace = Pace(self.experiment.train.steps_per_call)
         self.best = Best(folder, self.experiment.train.keep_best)
 
     def run(self, signals: distributed.Signals) -> Outcome:
         """Trains to the end, a signal, a `stop` metric or a failure."""
+        self.signals, signals.leave = signals, self._leave
         began = time.monotonic()  # the clock on the wall may be set meanwhile
         # Opened here: it drops the rows after the restored step, and a finished run keeps all of them.
         self.record = (Recorder(self.folder, self.total, self.start, self.quiet) if distributed.main() else Silent())
@@ -85,50 +89,67 @@ class _Loop:
                  self.folder.path, self.step, self.total, kinds)
         if distributed.main():
             log.info("data: %s", record_data(self.folder, self.experiment.data))
-        first = "the first step"
+        end = self.step  # of the call; slow ones are cut into parts, see `genjax.core.pace`
         while True:
-            self._old_state_events()
+            if self.step >= end:
+                with contextlib.suppress(distributed.Interrupted):
+                    self._old_state_events()
+                begin, end = self._call()
             if self.step >= self.total or self.stopped:
                 return self._end(began, preempted=False)
             if signals.reached():
                 return self._end(began, preempted=True)
-            count = self._until_next_event()
+            count = min(end - self.step, self.pace.most())
             self._trace(count)
             batch = self.programs.put(self.step, count)
-            with waiting(first) if first else contextlib.nullcontext():
-                self.state, metrics = self.programs.step(self.state, batch, count)
-                if first:
+            if self.pace.timed:
+                with waiting("the first step") if self.pace.compiles else contextlib.nullcontext():
+                    jax.block_until_ready(self.state)
+                    called = time.monotonic()
+                    self.state, metrics = self.programs.step(self.state, batch, count)
                     jax.block_until_ready(metrics)
-                    first = None
+                self.pace.took(time.monotonic() - called)
+            else:
+                self.state, metrics = self.programs.step(self.state, batch, count)
             self.pending.append((self.step, count, metrics))
             self.step += count
             # One call stays in flight while the one before it is fetched: the device never waits for the log.
             self._drain(keep=1)
-            self.stopped = self.stopped or self.stopping
+            if self.step >= end:
+                self.stopped = self.stopped or (self.stop_at is not None and self.stop_at < begin)
 
     def _due(self, name: str) -> bool:
         every = self.every[name]
         return bool(every) and self.step % every == 0 and self.step < self.total
 
-    def _until_next_event(self) -> int:
-        ends = [self.total] + [(self.step // e + 1) * e for n, e in self.every.items() if e and n != "log"]
-        # Calls end at multiples of their length, so that wherever a run is cut, it is cut into the same ones.
-        calls = self.experiment.train.steps_per_call
+    def _call(self) -> tuple[int, int]:
+        """Where the call that holds this step begins and ends: at multiples of its length and at events, so that
+        wherever a run is cut, its calls are the same, and so is the step at which a `stop` ends it."""
+        every = [self.experiment.train.steps_per_call, *(e for n, e in self.every.items() if e and n != "log")]
+        ends = [self.total] + [(self.step // e + 1) * e for e in every]
         change = getattr(self.experiment.data, "next_change", None)  # one call is one program: batches of one shape
-        ends += [] if change is None else [change(self.step)]
-        return min(calls - self.step % calls, min(ends) - self.step)
+        if change is not None:
+            ends.append(change(self.step))
+            if self.step > self.start and change(self.step - 1) == self.step:
+                self.pace.restart()
+        return max(self.step - self.step % e for e in every), min(ends)
 
     def _old_state_events(self) -> None:
         looks = [look for name, look in (("eval", self._evaluate), ("preview", self._preview))
                  if self._due(name) and self.step > 0]
         if looks:
-            self._drain()
+            self._seen_all()
             variables = self._variables()
             for look in looks if distributed.main() else ():  # the others wait in the next step for process 0
                 look(variables)
         if self._due("save") and self.step > 0:
-            self._drain()
+            self._seen_all()
             self.saver.save(self.state)
+
+    def _seen_all(self) -> None:
+        """Waits for every step so far; a `stop` among them ends the run here."""
+        self._drain()
+        self.stopped = self.stopped or self.stop_at is not None
 
     def _trace(self, count: int) -> None:
         """Starts and stops the profiler, around the calls (the next is of `count` steps) that hold steps asked for."""
@@ -165,7 +186,8 @@ class _Loop:
                 if bad.size:
                     self._fail(first + int(bad[0]), rows["loss"][bad[0]])
             self.record.steps(first, rows, self.every["log"])
-            self.stopped = self.stopped or ("stop" in rows and bool((rows["stop"] > 0).any()))
+            if self.stop_at is None and "stop" in rows and (rows["stop"] > 0).any():
+                self.stop_at = first + int(np.argmax((rows["stop"] > 0).reshape(count, -1).any(axis=1)))
 
     def _fail(self, step: int, value: Any) -> None:
         self.saver.close()
@@ -184,7 +206,7 @@ class _Loop:
         return distributed.gather(self.experiment.task.export(self.state))
 
     def _evaluate(self, variables: dict[str, Any]) -> None:
-        with waiting("evaluating"):
+        with waiting("evaluating"), self.signals.cuts():
             found = self.experiment.task.evaluate(variables, self.experiment.data, self._rng("eval"))
         self.metrics = numbers(self.folder, found, self.step)
         self.record.row(self.step, "eval", self.metrics, ids(found))
@@ -197,7 +219,7 @@ class _Loop:
             "element_spec": layout(self.experiment.data.element_spec), **more})
 
     def _preview(self, variables: dict[str, Any]) -> None:
-        with waiting("drawing a preview"):
+        with waiting("drawing a preview"), self.signals.cuts():
             images = self.experiment.task.preview(variables, self.experiment.data.batch(self.step),
                                                   self._rng("preview"))
         if images:
@@ -206,18 +228,21 @@ class _Loop:
             self.record.images(self.step, images)
 
     def _end(self, began: float, preempted: bool) -> Outcome:
-        self._drain()
+        self._seen_all()
         self._end_trace()
         self.untraced()
         seconds = time.monotonic() - began
         if self.step > self.start or self.step not in self.saver.steps():
             self.saver.save(self.state)
         remarks: tuple[str, ...] = ()
-        if not preempted:
+        trained = not preempted
+        if trained:
             variables = self._variables()
             if distributed.main():
                 try:
                     remarks = self._keep(variables)
+                except distributed.Interrupted:  # it measures when it is started again
+                    preempted = True
                 except UserError:  # what was trained is kept all the same
                     with contextlib.suppress(UserError):
                         self.saver.close()
@@ -227,12 +252,22 @@ class _Loop:
         self.record.close()
         if distributed.main() and preempted:
             # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
-            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped)
+            self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped, stop_at=self.stop_at,
+                             trained=trained)
         elif distributed.main():
             self.folder.mark("DONE", step=self.step, seconds=seconds, metrics=self.metrics, remarks=remarks,
                              steps_per_second=(self.step - self.start) / seconds, stopped=self.stopped)
         distributed.barrier("end")
         return Outcome(self.state, self.step, preempted, self.metrics, seconds)
+
+    def _leave(self) -> None:
+        """Ends the process at once where a signal waits for a compilation and nothing is lost: what is trained is in
+        the newest checkpoint, or nothing is."""
+        if self.step == self.start and not self.pending:
+            self.folder.mark("PREEMPTED", step=self.step, seconds=0.0, stopped=self.stop_at is not None,
+                             stop_at=self.stop_at)
+            log.warning("interrupted before the first step; run the same command again to go on")
+            os._exit(PREEMPTED_EXIT)
 
     def _keep(self, variables: dict[str, Any]) -> tuple[str, ...]:
         """Everything that a finished run leaves beside its checkpoint, and the task's remarks; what was trained comes
@@ -300,7 +335,9 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
                     loop.untraced()
                     loop.saver.close()
                     return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
-                loop.stopping = was == "preempted" and stopped
+                if was == "preempted" and stopped:  # an older genjax notes no `stop_at`: it was in the last call
+                    loop.stop_at = loop.step - 1 if info.get("stop_at") is None else info["stop_at"]
+                    loop.stopped = info.get("trained", False)  # all that is missing is what a finished run leaves
                 distributed.from_main(lambda: folder.begin(config, layout(experiment.data.element_spec)))
                 outcome = loop.run(signals)
             if watched:

@@ -24,9 +24,11 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from genjax.core import plan
 
-    found = plan.plan(common.load(args, overrides), args.device_memory)
-    if args.json != "-":
-        print(plan.text(found))
+    shown = args.json != "-"
+    found = plan.plan(common.load(args, overrides), args.device_memory,
+                      (lambda text: print(text, flush=True)) if shown else lambda text: None)
+    if shown:
+        print(plan.compiled_text(found))
     common.write_json(args.json, found)
     plan.check(found)
     return 0

@@ -115,8 +115,8 @@ class Line:
             if self.quiet or not waits or now - waits[0].began < AFTER:
                 return
             seconds = now - waits[0].began
-            names = dict.fromkeys([waits[0].what, waits[-1].what])  # compiling within compiling is named once
-            text = f"{', '.join(names)}, {_seconds(seconds)}"
+            what, inner = waits[0].what, waits[-1].what
+            text = f"{what if inner in what else f'{what}, {inner}'}, {_seconds(seconds)}"
             if self._bar:
                 self._bar[0].waiting(text)
             elif _is_terminal(self._stream):

@@ -12,7 +12,7 @@ import pytest
 from jax.ad_checkpoint import print_saved_residuals
 
 import launch
-from genjax.core import backend, distributed, launchers, plan, verify
+from genjax.core import backend, distributed, estimate, launchers, plan, verify
 from genjax.core import config as config_lib
 from genjax.core import train as train_lib
 from genjax.core.experiment import Programs
@@ -243,6 +243,22 @@ def test_plan_refuses_what_cannot_fit(capsys):
     # What the step alone needs is too little: a checkpoint is written from a copy of the state.
     step = (sizes["total"] - sizes["save_copy"]) / 2**30
     assert not plan.plan(toy(), step)["fits"] and plan.plan(toy(), sizes["total"] / 2**30)["fits"]
+
+
+def test_plan_says_what_costs_nothing_before_it_compiles(monkeypatch, capsys, tmp_path):
+    lower, said = jax.stages.Traced.lower, []
+    monkeypatch.setattr(jax.stages.Traced, "lower", lambda self, *args, **more: (
+        said.append(capsys.readouterr().out), lower(self, *args, **more))[1])
+    monkeypatch.setattr(estimate, "rate", lambda: 2e9)
+    assert launch.main(["plan", "--config", TOY, "--json", str(tmp_path / "plan.json")]) == 0
+    first, rest = "".join(said), capsys.readouterr().out
+    assert "params/" in first and [line.split(":")[0] for line in first.splitlines()[-4:]] == [
+        "networks", "mesh", "per step", "kept"]
+    assert "per device: " in rest and "time: " in rest and "an estimate" in rest
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert {"networks", "bytes_per_device", "flops_per_step", "mesh", "shardings", "estimate"} <= found.keys()
+    assert found["estimate"]["seconds_per_step"] == found["flops_per_step"] / 2e9
+    assert found["estimate"]["seconds"] == found["estimate"]["steps"] * found["estimate"]["seconds_per_step"]
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "-5", "0"])

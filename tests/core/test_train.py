@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
 import shutil
 import signal
+import threading
 import time
 
 import jax
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from genjax.core import config as config_lib
-from genjax.core import inspect, report, snapshot
+from genjax.core import distributed, inspect, pace, report, snapshot
 from genjax.core import run as run_lib
 from genjax.core import train as train_lib
 from genjax.core.checkpoint import digest, load_snapshot, read_arrays
@@ -22,7 +24,7 @@ from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from genjax.viz import jsonl
 from genjax.viz.atomic import write_file
-from tests.core.toy import ToyData
+from tests.core.toy import ToyData, ToyTask
 
 
 def toy(task="ToyTask", steps=12, task_kw=None, data_kw=None, **train):
@@ -191,7 +193,7 @@ def test_a_signal_changes_nothing_about_where_a_stop_ends_the_run(tmp_path, monk
         m.setattr(ToyData, "batch", lambda self, i: (signal.raise_signal(signal.SIGTERM) if i == at else None,
                                                      batch(self, i))[1])
         first = train_lib.train(config, tmp_path / "cut", quiet=True)
-    assert first.preempted == (at < 6) and first.step == at + 2
+    assert first.preempted and first.step == at + 2  # a signal in the last call leaves measuring to the next start
     cut = train_lib.train(config, tmp_path / "cut", quiet=True)
     assert cut.step == whole.step and digest(cut.state) == digest(whole.state)
 
@@ -204,7 +206,65 @@ def test_calls_end_at_multiples_of_their_length(tmp_path, monkeypatch):
         found.append((int(state.step), count)), step(self, state, batch, count))[1])
     train_lib.train(toy(steps=7, save_every=0, steps_per_call=5), tmp_path / "run", quiet=True)
     train_lib.train(toy(steps=17, save_every=0, steps_per_call=5), tmp_path / "run", quiet=True)
-    assert found == [(0, 5), (5, 2), (7, 3), (10, 5), (15, 2)]
+    # The first call of a start compiles and the second is timed: of one step each.
+    assert found == [(0, 1), (1, 1), (2, 3), (5, 2), (7, 1), (8, 1), (9, 1), (10, 5), (15, 2)]
+
+
+@pytest.mark.parametrize("at", [None, 2, 5, 6, 7, 8, 9])
+def test_slow_steps_are_cut_into_short_calls_and_no_bit_changes(tmp_path, monkeypatch, at):
+    """Calls of 4 steps that would take too long; a stop in step 5; a signal while the batch of step `at` is fetched."""
+    config = toy(task_kw={"stop_at": 6}, save_every=0, steps_per_call=4, steps=20)
+    whole = train_lib.train(config, tmp_path / "whole", quiet=True)
+    assert whole.step == 12, "the stop is in the call of steps 4 to 7, the next one was under way"
+    monkeypatch.setattr(pace, "SECONDS", 0.0)
+    counts, step, batch = [], Programs.step, ToyData.batch
+    monkeypatch.setattr(Programs, "step", lambda self, state, batch, count: (
+        counts.append(count), step(self, state, batch, count))[1])
+    if at is not None:
+        with monkeypatch.context() as m:
+            m.setattr(ToyData, "batch", lambda self, i: (signal.raise_signal(signal.SIGTERM) if i == at else None,
+                                                         batch(self, i))[1])
+            first = train_lib.train(config, tmp_path / "cut", quiet=True)
+        assert first.preempted and first.step == at + 1
+    cut = train_lib.train(config, tmp_path / "cut", quiet=True)
+    assert set(counts) == {1}
+    assert cut.step == whole.step and digest(cut.state) == digest(whole.state)
+
+
+def test_a_signal_ends_an_evaluation_and_the_next_start_measures_again(tmp_path, monkeypatch):
+    config, measured = toy(steps=6, eval_every=3, save_every=0), []
+    whole = train_lib.train(config, tmp_path / "whole", quiet=True)
+
+    def evaluate(self, variables, data, rng):
+        measured.append(int(signal.getsignal(signal.SIGTERM) is not None))
+        if len(measured) == 1:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("goes on")
+        return {"error": 1.0}
+
+    monkeypatch.setattr(ToyTask, "evaluate", evaluate)
+    first = train_lib.train(config, tmp_path / "cut", quiet=True)
+    assert first.preempted and first.step == 3
+    cut = train_lib.train(config, tmp_path / "cut", quiet=True)
+    assert [r["step"] for r in jsonl.read(tmp_path / "cut" / "metrics.jsonl") if r["kind"] == "eval"] == [3, 6]
+    assert digest(cut.state) == digest(whole.state)
+
+
+def test_a_signal_while_the_first_step_compiles_leaves_in_time_where_nothing_is_lost(tmp_path, monkeypatch):
+    left, step = threading.Event(), Programs.step
+
+    def compiles(self, state, batch, count):
+        if not left.is_set():
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            assert left.wait(20)  # as in one C++ call: the loop does not look
+        return step(self, state, batch, count)
+
+    monkeypatch.setattr(distributed.Signals, "PATIENCE", 0.05)
+    monkeypatch.setattr(Programs, "step", compiles)
+    monkeypatch.setattr(os, "_exit", lambda code: (left.codes.append(code), left.set()))
+    left.codes = []
+    out = train_lib.train(toy(steps=3), tmp_path / "run", quiet=True)
+    assert left.codes == [75] and out.preempted  # a real exit would have been the end
 
 
 def test_pictures_a_task_keeps_are_files_of_their_own(tmp_path):
