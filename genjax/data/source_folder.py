@@ -111,7 +111,7 @@ def folder(path: str, split: str, channels: int = 3) -> FolderSource:
 
 def _split(top: Path, split: str) -> tuple[Path, tuple[folders.Skipped, ...], list[str]]:
     """(the folder to read, what lies beside it, notes)."""
-    inside = sorted(p for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")) if top.is_dir() else []
+    inside, files = _inside(top)
     present = [s for s in _ROLES if (top / s).is_dir()]
     others = [p for p in inside if p.name not in _ROLES]
     if len({_ROLES[s] for s in present}) == 1 and split in (*_ROLES, "all"):
@@ -125,7 +125,7 @@ def _split(top: Path, split: str) -> tuple[Path, tuple[folders.Skipped, ...], li
                              f" as a class (folder:{top / present[0]} reads it alone)"]
     if (top / split).is_dir():
         held = [p.name for p in others if p.name != split and folders.depth(p)]
-        loose = [p.name for p in top.iterdir() if p.is_file() and not p.name.startswith(".") and folders.is_picture(p)]
+        loose = [p.name for p in files if folders.is_picture(p)]
         beside = tuple(folders.counted(f"{what} beside the split {split!r}", names)
                        for what, names in (("folders of pictures", held), ("pictures", sorted(loose))) if names)
         more = [s for s in present if s != split]
@@ -137,6 +137,15 @@ def _split(top: Path, split: str) -> tuple[Path, tuple[folders.Skipped, ...], li
             f"{top} has no subfolder {split!r}, so it is one set; use split 'train' or 'all', or add that folder")
     cased = [p.name for p in others if p.name.lower() in _ROLES]
     return top, (), [f"{', '.join(cased)}: splits are written in lower case, these are not taken for any"] * bool(cased)
+
+
+def _inside(top: Path) -> tuple[list[Path], list[Path]]:
+    """(folders, files) directly in a folder, without hidden ones; none where it is no folder."""
+    if not top.is_dir():
+        return [], []
+    with os.scandir(top) as entries:  # which knows what is a folder without asking for each of a million files
+        seen = [(e.is_dir(), e.is_file(), Path(e.path)) for e in entries if not e.name.startswith(".")]
+    return sorted(p for is_dir, _, p in seen if is_dir), sorted(p for _, is_file, p in seen if is_file)
 
 
 def _classes(names: list[tuple[str, ...]]) -> tuple[tuple[str, ...], np.ndarray | None, list[str]]:
