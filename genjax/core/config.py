@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from genjax.core.coerce import coerce
 from genjax.core.schema import resolve_target, schema
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, key_of, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "genjax.core.experiment.Experiment"
@@ -194,6 +194,9 @@ def _parent_of(config: ConfigDict, dotted: str) -> tuple[ConfigDict, str]:
         if not isinstance(parent, ConfigDict) or part not in parent:
             valid = parent.keys() if isinstance(parent, ConfigDict) else []
             prefix = ".".join(["config", *parts[:i]])
+            if i == 0 and len(parts) == 1 and (places := key_of(part, flatten(config))):
+                meant = " or ".join(f"config.{place}" for place in places)
+                raise UserError(f"unknown config key config.{part}; did you mean {meant}?")
             raise unknown(f"config key {'.'.join(['config', *parts])}: no key", part,
                           valid) if valid else UserError(f"{prefix} is a value, it has no key {part!r}")
         if i < len(parts) - 1:

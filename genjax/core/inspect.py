@@ -97,14 +97,20 @@ def run_folders(names: list[str]) -> list[str]:
 
 
 def status(run: str) -> dict[str, Any]:
-    """State, step, digest of the newest checkpoint and last metrics of a run.
+    """State, step, digest of the newest checkpoint and last metrics of a run: {run, state, step, digest, metrics}; with
+    `error`, one line, where something of it cannot be read.
 
-    The digest is sha256 over every array of the state: equal digests mean equal bits.
+    The state is done, failed, preempted (a signal ended it), running, interrupted (no mark, and its process is gone) or
+    unreadable. The digest is sha256 over every array of the state: equal digests mean equal bits.
     """
-    folder = RunFolder(run)
-    folder.check()
-    state, info = folder.state()
-    rows = jsonl.read(folder.metrics_file) if folder.metrics_file.exists() else []
+    folder, error = RunFolder(run), {}
+    if why := folder.unreadable():
+        return {"run": str(run), "state": "unreadable", "step": None, "digest": None, "metrics": {}, "error": why}
+    state, info = folder.standing()
+    try:
+        rows = jsonl.read(folder.metrics_file) if folder.metrics_file.exists() else []
+    except (UserError, OSError) as e:
+        rows, error = [], {"error": str(e)}
     metrics = {k: v for kind in ("train", "eval") for r in rows[-50:] if r.get("kind") == kind
                for k, v in r.items() if k not in ("step", "kind")}
     step, found = info.get("step", 0), None
@@ -117,7 +123,7 @@ def status(run: str) -> dict[str, Any]:
             found = digest(read_arrays(folder.checkpoints, step))
         except Exception as e:  # a damaged checkpoint is a finding, not an error
             found = f"unreadable: {str(e).splitlines()[0][:80]}"
-    return {"run": str(run), "state": state, "step": step, "digest": found, "metrics": metrics}
+    return {"run": str(run), "state": state, "step": step, "digest": found, "metrics": metrics, **error}
 
 
 def status_text(rows: list[dict[str, Any]]) -> str:
@@ -127,5 +133,9 @@ def status_text(rows: list[dict[str, Any]]) -> str:
     lines = []
     for r in rows:
         metrics = "  ".join(f"{k} {v:.4g}" for k, v in r["metrics"].items() if isinstance(v, (int, float)))
+        if r["state"] == "unreadable":
+            lines.append(f"{r['run']}: unreadable: {r['error']}")
+            continue
+        metrics += f"  ({r['error']})" if "error" in r else ""
         lines.append(f"{r['run']}: {r['state']} at step {r['step']}  digest {str(r['digest'])[:16]}  {metrics}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`play --run RUN`: a local page with a dial for everything a run's task can be steered by, and the image beside them.
+"""`play RUN`: a local page with a dial for everything a run's task can be steered by, and the image beside them.
 
 A task's `stage(variables)` returns a `Stage`: its dials, and a function from their values to a picture. The page asks
 for one picture at a time and for the newest values only, so it follows as fast as pictures can be drawn.
@@ -75,7 +75,7 @@ class Stage:
 
 
 def open_stage(run: str, snapshot: str | None = None) -> Stage:
-    """The stage of a run's newest snapshot.
+    """The stage of a run's newest snapshot or checkpoint.
 
     Raises:
       UserError: no run or snapshot, or a task without a stage.

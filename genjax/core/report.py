@@ -90,7 +90,7 @@ def write(run: str | Path) -> Path:
     """Assembles the report of a run folder; returns its path."""
     folder = RunFolder(run)
     config = folder.config()
-    state, info = folder.state()
+    state, info = folder.standing()
     rows = jsonl.read(folder.metrics_file) if folder.metrics_file.exists() else []
     speeds = [r["steps_per_second"] for r in rows if r.get("kind") == "speed"]
     if info.get("steps_per_second"):

@@ -172,14 +172,16 @@ class RunFolder:
 
     def busy(self) -> bool:
         """Whether a living process trains here."""
-        try:
-            with open(self.path / LOCK, "r+") as f:
-                return not take_lock(f)
-        except OSError:
-            return False
+        for mode in ("r+", "r"):  # a network's file system locks what may be written, another user's run may be read
+            try:
+                with open(self.path / LOCK, mode) as f:
+                    return not take_lock(f)
+            except OSError:
+                continue
+        return False
 
     def state(self) -> tuple[str, dict[str, Any]]:
-        """`(done|failed|preempted|running, the mark's content)`."""
+        """`(done|failed|preempted|running, the mark's content)`; "running": no mark yet, see `standing`."""
         for name in MARKS:
             file = self.path / name
             if file.exists():
@@ -187,8 +189,35 @@ class RunFolder:
                     info = json.loads(file.read_text())
                 except ValueError:
                     info = {}
-                return name.lower(), info if isinstance(info, dict) else {}
+                known = isinstance(info, dict) and isinstance(info.get("step", 0), int) and isinstance(
+                    info.get("metrics") or {}, dict)
+                return name.lower(), info if known else {}
         return "running", {}
+
+    def standing(self) -> tuple[str, dict[str, Any]]:
+        """`state`, but "interrupted" for a run without a mark whose process is gone: nobody holds its lock."""
+        state, info = self.state()
+        return "interrupted" if state == "running" and not self.busy() else state, info
+
+    def unreadable(self, resolve: bool = False) -> str:
+        """Why its config or its mark cannot be read, one line; "" where both can. Who shows many runs asks this first,
+        so that one that cannot be read is a row that says so and the others are shown all the same.
+
+        Args:
+          resolve: the config builds something with this version of genjax, too (imports what it names).
+        """
+        try:
+            self.check()
+            self.state()
+            if resolve:
+                self.config()
+            elif config_lib.from_json(self.config_file.read_text()).get("target") != config_lib.EXPERIMENT:
+                return f"{self.config_file} is not the config of a run"
+        except UserError as e:
+            return str(e) if str(self.path) in str(e) else f"{self.config_file}: {e}"
+        except (OSError, ValueError, AttributeError) as e:
+            return f"{self.config_file} cannot be read ({e})"
+        return ""
 
     def results(self) -> list[Path]:
         """The kept pictures that are the run's results, where its task says which (see `Task.results`)."""
@@ -200,7 +229,6 @@ class RunFolder:
         if not found:
             raise UserError(f"{self.path} has no snapshot yet; train it, or give --snapshot FILE")
         return found[-1]
-
 
     def saved(self) -> list[Path]:
         """Every snapshot's file and checkpoint's folder, the highest step first; of one step the snapshot first."""

@@ -212,7 +212,7 @@ class PointRun:
         self._same = False  # a done run was found to be of this config
 
     def state(self) -> str:
-        """waiting | running | done | failed | preempted.
+        """waiting | running | done | failed | preempted; failed too where its folder cannot be read.
 
         Raises:
           UserError: the folder holds a run of another config.
@@ -221,6 +221,8 @@ class PointRun:
         if self.process == "running":
             return "running"
         if mark in ("done", "failed"):
+            if mark == "done" and not self._same and self.folder.unreadable(resolve=True):
+                return "failed"
             return "waiting" if mark == "done" and self._changed() else mark
         if not self.folder.config_file.exists():
             ended = self.submitted and last_words(self.log_file).startswith("error: ")  # before it had a folder
@@ -259,7 +261,8 @@ class PointRun:
             step = max(step, int(live.get("step", -1)) + 1)
         reason = ""
         if state == "failed":
-            reason = str(info.get("reason") or self.last_words())
+            why = self.folder.unreadable(resolve=True) if mark == "done" else ""
+            reason = why or str(info.get("reason") or self.last_words())
         values = {k: self.point.get(k, self._values.get(k)) for k in keys if k in self._values or k in self.point}
         how = {k: v.recipe for k, v in record.recipes(self.folder, metrics).items()}
         return Row(self.name, state, step, values, metrics, live, self.folder.path, reason, recipes=how,

@@ -81,6 +81,8 @@ def find(folder: str | os.PathLike, asked: str = "") -> Found:
     walk = _Walk(root, asked)
     if not walk.files:
         passed = "; ".join(map(str, walk.reasons()))
+        if any(root.glob("*-idx[13]-ubyte*")):
+            raise errors.UserError(f"{root} holds idx files, not pictures; write idx:{root}")
         raise errors.UserError(f"no pictures in {root}; expected files ending in .png, .jpg, .jpeg, .webp, .bmp …"
                                + (f" (passed over: {passed})" if passed else ""))
     in_order = (tuple(sorted(paths, key=lambda p: p.relative_to(root).parts)) for paths in (walk.files, walk.asked))

@@ -345,7 +345,8 @@ def _named(content: dict[str, Any], name: str) -> Module:
     if name in content and not isinstance(content[name], Module):
         raise UserError(f"its {name} is no network but a {type(content[name]).__name__}")
     if name not in content:
-        raise UserError(f"it has no network {name}, only {', '.join(map(str, content)) or 'nothing'}")
+        others = [str(k) for k, v in content.items() if isinstance(v, Module)]
+        raise UserError(f"it has no network {name}, only {', '.join(others) or 'other things'}")
     return content[name]
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from genjax.verbs import (
     bench,
+    completion,
     convert,
     data,
     diff,
@@ -30,4 +31,5 @@ from genjax.verbs import eval as evaluate
 VERBS: dict[str, ModuleType] = {
     "train": train, "sample": sample, "play": play, "eval": evaluate, "convert": convert, "reproduce": reproduce,
     "data": data, "plan": plan, "verify-resume": verify_resume, "show": show, "diff": diff, "report": report,
-    "status": status, "sweep": sweep, "bench": bench, "list": list}
+    "status": status, "sweep": sweep, "bench": bench, "list": list,
+    "completion": completion}

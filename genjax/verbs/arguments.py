@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-SNAPSHOT = "a snapshot file instead of the newest, e.g. RUN/snapshots/best.npz (of a run with train.keep_best)"
+SNAPSHOT = ("in the place of the newest snapshot or checkpoint: a file, e.g. RUN/snapshots/best.npz (of a run with"
+            " train.keep_best), a folder of RUN/checkpoints, or a step")
 
 
 def config(parser: argparse.ArgumentParser, trains: bool = False) -> None:

@@ -1,9 +1,15 @@
 """The command line of `launch.py`: a verb, its arguments, and `--config.KEY=VALUE` and `--control.OPTION=VALUE`."""
 
 import argparse
+import re
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, synonyms, unknown
 from genjax.verbs import VERBS
+
+# Keys that most configs have and that users of other programs look for among the options.
+KEYS = ("seed", "image", "train.steps", "train.log_every", "train.save_every", "train.preview_every",
+        "train.eval_every", "train.keep", "data.source", "data.batch_size", "data.image_size",
+        "optimizer.learning_rate", "optimizer.weight_decay", "task.ema_decay", "task.latent_dim")
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +26,26 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         verb.arguments(verbs.add_parser(name, help=verb.TEXT.split(";")[0], description=verb.TEXT, allow_abbrev=False))
     return parser
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The long options of a verb's parser."""
+    return [s for a in parser._actions for s in a.option_strings if s.startswith("--")]
+
+
+def _override_meant(extra: list[str]) -> str | None:
+    """The `--config.KEY=VALUE` that unknown words were meant to be (`--steps 5`, `--data.seed=1`, `seed=1`); None where
+    they say no key of a config."""
+    name, eq, value = extra[0].partition("=")
+    bare = name.lstrip("-")
+    if not eq and len(extra) > 1 and not extra[1].startswith("-"):
+        value = extra[1]
+    known = {key.rpartition(".")[2]: key for key in KEYS}
+    end = bare.replace("-", "_")
+    end = end if end in known else next(iter(synonyms(bare, known)), None)
+    written = re.fullmatch(r"[a-z_]\w*(\.\w+)*", bare) and (eq if bare == name else "." in bare)
+    key = known[end] if end and (eq or bare != name) else bare if written else None
+    return key and f"--config.{key}={value or 'VALUE'}"
 
 
 def parse(argv: list[str], description: str | None = None) -> tuple[argparse.Namespace, list[str]]:
@@ -47,13 +73,23 @@ def parse(argv: list[str], description: str | None = None) -> tuple[argparse.Nam
         dotted[prefix].append(item)
     overrides, options = dotted.values()
     parser = make_parser(description)
+    if rest[:1] == ["help"]:  # `help train` is `train --help`
+        rest = [*rest[1:2], "--help"]
     if rest and not rest[0].startswith("-") and rest[0] not in VERBS:
         raise unknown("verb", rest[0], VERBS)
+    flags = {name: flags_of(sub) for name, sub in parser._subparsers._group_actions[0].choices.items()}
+    if rest and "--config" in flags.get(rest[0], ()) and not any(w.split("=")[0] == "--config" for w in rest):
+        if len(rest) > 1 and not rest[1].startswith("-"):
+            raise UserError(f"{rest[0]} takes its config by name: write --config {rest[1]}")
     args, extra = parser.parse_known_args(rest)
     if extra:
-        sub = parser._subparsers._group_actions[0].choices[args.verb]
-        flags = [s for a in sub._actions for s in a.option_strings if s.startswith("--")]
-        raise unknown(f"argument of {args.verb}:", extra[0].split("=")[0], flags)
+        if "--config.KEY" in flags[args.verb] and (meant := _override_meant(extra)):
+            raise UserError(f"unknown argument of {args.verb}: {extra[0]!r}; did you mean {meant}?")
+        if extra[0] in ("help", "-help"):
+            raise UserError(f"unknown argument of {args.verb}: {extra[0]!r}; did you mean --help?")
+        word = extra[0].split("=")[0]
+        other = synonyms(word.lstrip("-"), [f.lstrip("-") for f in flags[args.verb]])
+        raise unknown(f"argument of {args.verb}:", word, [f"--{other[0]}"] if other else flags[args.verb])
     if overrides and not hasattr(args, "_overrides"):
         raise UserError(f"{args.verb} takes no --config.KEY overrides")
     if options and not getattr(args, "control", None):

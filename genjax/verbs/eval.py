@@ -5,7 +5,7 @@ import argparse
 from genjax.verbs import arguments as common
 from genjax.viz.waiting import waiting
 
-TEXT = "compute the task's metrics from a run's newest snapshot"
+TEXT = "compute the task's metrics from a run's newest snapshot or checkpoint"
 LOOKS = False
 
 

@@ -5,7 +5,7 @@ import argparse
 from genjax.verbs import arguments as common
 from genjax.viz.waiting import waiting
 
-TEXT = "draw samples from a run's newest snapshot; --control steers them (a walk, a rotation, ...)"
+TEXT = "draw samples from a run's newest snapshot or checkpoint; --control steers them (a walk, a rotation, ...)"
 LOOKS = False
 
 

@@ -75,11 +75,25 @@ COMMAND_LINE = [
     (("train", "--confg", TOY), "required: --config"),
     ((*TRAIN, "--quite"), "unknown argument of train: '--quite'; did you mean '--quiet'"),
     ((*TRAIN, "more"), "unknown argument of train: 'more'"),
+    ((*TRAIN, "a/b.py"), "unknown argument of train: 'a/b.py'; valid"),
+    (("train", TOY), f"train takes its config by name: write --config {TOY}"),
+    ((*TRAIN, "--steps", "5"), "did you mean --config.train.steps=5?"),
+    ((*TRAIN, "--lr=1e-3"), "did you mean --config.optimizer.learning_rate=1e-3?"),
+    ((*TRAIN, "--batch-size", "8"), "did you mean --config.data.batch_size=8?"),
+    ((*TRAIN, "--task.hidden=8"), "did you mean --config.task.hidden=8?"),
+    ((*TRAIN, "train.steps=5"), "did you mean --config.train.steps=5?"),
+    ((*TRAIN, "width=5"), "did you mean --config.width=5?"),
+    ((*TRAIN, "--outdir", "x"), "did you mean '--workdir'?"),
+    ((*TRAIN, "help"), "did you mean --help?"),
+    (("help", "trian"), "unknown verb 'trian'; did you mean 'train'"),
+    ((*TRAIN, "--config.optimizer.lr=1"), "no key 'lr'; did you mean 'learning_rate'?"),
+    ((*TRAIN, "--config.train.epochs=1"), "no key 'epochs'; did you mean 'steps'?"),
+    ((*TRAIN, "--config.lr=1"), "did you mean config.optimizer.learning_rate?"),
+    ((*TRAIN, "--config.hidden=1"), "did you mean config.task.hidden?"),
     ((*TRAIN, "--config.train.steps"), "--config.train.steps has no value: write --config.train.steps=VALUE"),
     (("list", "--config.seed=1"), "list takes no --config.KEY overrides"),
     (("sample", "{dir}", "-n", "few"), "-n: invalid int value: 'few'"),
     (("sample",), "required: run; python launch.py sample --help"),
-    (("status",), "required: RUN"),
     (("diff", TOY), "required: b"),
     (("reproduce", "dip/restoration", "--scale", "huge"), "invalid choice: 'huge'"),
     (("bench", "dpi"), "unknown benchmark 'dpi'; did you mean 'dip'"),
@@ -299,6 +313,8 @@ def test_not_a_run_folder(capsys, tmp_path, verb):
 @pytest.mark.parametrize("verb", ["status", "report", "eval", "sample"])
 def test_a_damaged_config_json(capsys, tmp_path, verb, content):
     (tmp_path / "config.json").write_bytes(content)
+    if verb == "status" and b"gone.Task" in content:
+        return  # it resolves no config, and shows such runs
     assert "config.json" in refused(capsys, tmp_path, verb, "{dir}")
 
 

@@ -22,7 +22,7 @@ from tests.core.toy import ToyTask
 
 TOY = "tests/core/toy_config.py"
 VERBS = ("train", "sweep", "sample", "play", "eval", "reproduce", "plan", "verify-resume", "show", "diff", "report",
-         "status", "bench", "list", "convert", "data")
+         "status", "bench", "list", "convert", "data", "completion")
 
 
 def command(root, *argv, cwd=None, **env):

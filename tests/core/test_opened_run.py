@@ -1,8 +1,10 @@
 """Runs are opened by their weights alone: without their data, from the newest of snapshot and checkpoint."""
 
 import dataclasses
+import fcntl
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 
 import launch
 from genjax.core import config as config_lib
-from genjax.core import snapshot
+from genjax.core import inspect, report, snapshot
 from genjax.core import train as train_lib
 from genjax.core.config import experiment, node
+from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from tests.core.toy import ToyData
 
@@ -110,3 +113,74 @@ def test_a_damaged_checkpoint_is_passed_over(run, caplog):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UserError, match="has no snapshot or checkpoint yet"):
         kernel(run)
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(run):
+    (run / "DONE").unlink()
+    assert inspect.status(str(run))["state"] == "interrupted" and "interrupted" in report.write(run).read_text()
+    with open(run / ".lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert inspect.status(str(run))["state"] == "running"
+    (run / "PREEMPTED").write_text("{}")
+    assert inspect.status(str(run))["state"] == "preempted"
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("config.json", "{", "config.json: the saved config is not readable"),
+    ("metrics.jsonl", "x\n{}\n", "metrics.jsonl line 1 is not a JSON object")])
+def test_a_run_that_cannot_be_read_is_a_row(run, tmp_path, capsys, monkeypatch, name, content, says):
+    shutil.copytree(run, tmp_path / "runs" / "good")
+    shutil.copytree(run, tmp_path / "runs" / "bad")
+    (tmp_path / "runs" / "bad" / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(["status"]) == 1
+    bad, good = capsys.readouterr().out.splitlines()
+    assert bad.startswith("runs/bad: ") and says in bad and good.startswith("runs/good: done at step 8")
+    assert launch.main(["status", "runs/good"]) == 0 and launch.main(["status", "runs/bad"]) == 2
+    assert says in capsys.readouterr().err
+    monkeypatch.chdir(run)
+    assert launch.main(["status"]) == 2
+    assert "no runs below runs/ here" in capsys.readouterr().err
+
+
+def test_a_mark_that_says_nonsense(run):
+    for content in ('{"step": "x"}', '{"metrics": 5}'):
+        (run / "DONE").write_text(content)
+        assert RunFolder(run).state() == ("done", {}) and inspect.status(str(run))["step"] == STEPS
+
+
+def test_play_takes_a_run_as_sample_does(run, capsys):
+    for argv in ((str(run),), ("--run", str(run))):
+        assert launch.main(["play", *argv]) == 2
+        assert "ToyTask has nothing to play with" in capsys.readouterr().err
+    assert launch.main(["play"]) == 2
+    assert "one of the arguments run --run is required" in capsys.readouterr().err
+
+
+def completed(script, *words):
+    """What bash offers after these words of a command line."""
+    line = f"COMP_WORDS=({' '.join(words)} ''); [ -n \"$last\" ] && COMP_WORDS[{len(words)}]=$last"
+    done = subprocess.run(["bash", "-c", f"{script}\n{line}; COMP_CWORD={len(words)}; _genjax; echo ${{COMPREPLY[@]}}"],
+                          capture_output=True, text=True, timeout=20)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_of_verbs_configs_figures_and_flags(capsys):
+    assert launch.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    command = ("python", "launch.py")
+    assert {"train", "sample", "status"} <= set(completed(script, *command))
+    assert "dip/denoise" in completed(script, *command, "train", "--config")
+    assert "dip/denoise" in completed(script, *command, "train", "--config", "=")
+    assert "dip/restoration" in completed(script, *command, "reproduce")
+    assert completed("last=--work\n" + script, *command, "train") == ["--workdir"]
+    assert completed("last=--s\n" + script, "./launch.py", "sample", "run") == ["--snapshot", "--seed"]
+    assert completed(script, "python", "other.py") == []
+
+
+def test_help_is_a_verb_too(capsys):
+    for argv, says in ((["help"], "VERB"), (["help", "train"], "--workdir"), (["train", "-h"], "--workdir")):
+        with pytest.raises(SystemExit) as e:
+            launch.main(argv)
+        assert e.value.code == 0 and says in capsys.readouterr().out

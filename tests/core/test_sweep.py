@@ -342,6 +342,19 @@ def test_longer_runs_go_on_and_changed_configs_are_refused(config, tmp_path, fak
     assert "holds a run of another config (config.width: 16 there, 24 here)" in err and err.count("\n") == 1
 
 
+def test_a_run_that_cannot_be_read_is_a_row_of_its_own(config, tmp_path, fake, capsys):
+    work = ("--workdir", tmp_path / "sweep")
+    rows, *_ = command(capsys, config, "rates", *work)
+    broken = Path(rows[0.01]["run"])
+    (broken / "config.json").write_text("{")
+    for more, code in (((), 1), (("--status",), 0)):
+        rows, *_ = command(capsys, config, "rates", *work, *more, code=code)
+        assert [rows[x]["state"] for x in (0.1, 0.01, 0.001)] == ["done", "failed", "done"]
+        assert "config.json: the saved config is not readable" in rows[0.01]["reason"]
+    assert launch.main(["report", str(tmp_path / "sweep")]) == 0
+    assert fake.started == [0.1, 0.01, 0.001]
+
+
 @pytest.mark.parametrize("name, more, says", [
     ("rate", (), "unknown sweep 'rate'; did you mean 'rates'?"),
     ("typo", (), "no key 'learning_rat'; did you mean 'learning_rate'?"),

@@ -136,6 +136,10 @@ def test_no_picture_says_what_was_passed_over(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match=r"no pictures in .* \(passed over: not pictures: 1 \(a.txt\)\)"):
         open_source(f"folder:{tmp_path}")
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").touch()
+    with pytest.raises(UserError, match=f"mnist holds idx files, not pictures; write idx:{tmp_path}/mnist"):
+        open_source(f"folder:{tmp_path}/mnist")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -11,7 +11,7 @@ from genjax.errors import UserError
 
 def test_a_run_of_another_family_is_refused(monkeypatch):
     toy = config_lib.build(config_lib.load("tests/core/toy_config.py:steps=2"))
-    monkeypatch.setattr(controls, "OpenedRun", lambda path: SimpleNamespace(experiment=toy))
+    monkeypatch.setattr(controls, "OpenedRun", lambda path: SimpleNamespace(task=toy.task))
     with pytest.raises(UserError, match="given=runs/toy is a run of ToyTask; name one of fields/giraffe"):
         controls.run(None, given="runs/toy")
 

@@ -231,7 +231,7 @@ def test_nothing_is_executed(made, tmp_path):
     refused(tmp_path, dumps(Global("dnnlib.tflib.network", "Network")), "TensorFlow")
     refused(tmp_path, path.read_bytes()[:-100], "damaged")
     refused(tmp_path, dumps([1]), "holds a list")
-    refused(tmp_path, dumps({"D": content["D"]}), "no network G_ema, only D")
+    refused(tmp_path, dumps({"D": content["D"], "x": 1}), "no network G_ema, only D$")
     refused(tmp_path, dumps({"G_ema": {}}), "its G_ema is no network but a dict")
     inner = Global("torch.storage", "_load_from_bytes", dumps(Global("os", "system", f"touch {touched}")))
     refused(tmp_path, dumps({"x": inner}), "os.system")
