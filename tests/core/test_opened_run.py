@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import launch
 from genjax.core import config as config_lib
 from genjax.core import inspect, report, snapshot
 from genjax.core import train as train_lib
+from genjax.core.checkpoint import read_arrays, read_checked
 from genjax.core.config import experiment, node
 from genjax.core.run import RunFolder
 from genjax.errors import UserError
@@ -113,6 +115,26 @@ def test_a_damaged_checkpoint_is_passed_over(run, caplog):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UserError, match="has no snapshot or checkpoint yet"):
         kernel(run)
+
+
+def test_parts_of_several_processes_are_checked(run):
+    """A checkpoint of several processes has a digest for each part, in place of one of the whole."""
+    folder = run / "checkpoints" / "8" / "meta"
+    parts = {}
+    for name, x in read_arrays(run / "checkpoints", 8).items():
+        halves = [(0, x.shape[0] // 2), (x.shape[0] // 2, x.shape[0])] if x.ndim else [()]
+        rest = [f"0:{n}" for n in x.shape[1:]]
+        parts[name] = {",".join([f"{h[0]}:{h[1]}", *rest]) if h else "":
+                       hashlib.sha256(np.ascontiguousarray(x[slice(*h)] if h else x).tobytes()).hexdigest()
+                       for h in halves}
+    meta = json.loads((folder / "metadata").read_text()) | {"digest": None, "shards": 1}
+    (folder / "metadata").write_text(json.dumps(meta))
+    (folder / "shards.0").write_text(json.dumps(parts))
+    assert read_checked(run / "checkpoints", 8).keys() == parts.keys()
+    parts["params/first/kernel"]["8:16,0:32"] = "0" * 64
+    (folder / "shards.0").write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match=r"params/first/kernel \[8:16,0:32\] is not what was saved"):
+        read_checked(run / "checkpoints", 8)
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(run):
