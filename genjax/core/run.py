@@ -95,20 +95,21 @@ class RunFolder:
         return UserError(f"cannot write the run folder {self.path}: {e.strerror or e}; mend that and run the same"
                          " command again, or choose another --workdir")
 
-    def begin(self, config: ConfigDict, spec: dict[str, list]) -> None:
+    def begin(self, config: ConfigDict, spec: dict[str, list] | None = None) -> None:
         """The run, locked, goes on with this config: no mark stands any more, then it is written. A kill between the
         two leaves a run to go on with, never the mark of a shorter one beside this config.
 
         Args:
           config: finalized.
-          spec: {name: [shape, dtype]} of a batch.
+          spec: {name: [shape, dtype]} of a batch, where it is known.
         """
         for folder in (self.path, self.samples, self.snapshots):
             for litter in folder.glob(".*-????????*"):  # temporaries of a killed run
                 if litter.is_file():
                     litter.unlink(missing_ok=True)
         self._unmark()
-        write_file(self.spec_file, json.dumps(spec) + "\n")
+        if spec is not None:
+            write_file(self.spec_file, json.dumps(spec) + "\n")
         write_file(self.config_file, config_lib.to_json(config))
 
     def _unmark(self, *but: str) -> None:
