@@ -2,8 +2,8 @@
 
 import argparse
 
-TEXT = ("print a script for tab completion of verbs, options, configs and figures; in ~/.bashrc, in the checkout's"
-        " folder: eval \"$(python launch.py completion bash)\"")
+TEXT = ("print a script for tab completion of verbs, options, configs and figures; `launch.py completion bash >"
+        " ~/.genjax-completion`, and `source ~/.genjax-completion` in ~/.bashrc")
 LOOKS = True
 UNFINISHED = ("KEY", "OPTION")  # `--config.KEY` stands for many
 

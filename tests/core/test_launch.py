@@ -139,7 +139,7 @@ def test_help_of_every_verb(capsys, verb):
     out = capsys.readouterr().out
     assert e.value.code == 0 and f"launch.py {verb}" in out and len(out.splitlines()) > 4
     assert ("--config.KEY" in out) == (verb in ("train", "sweep", "plan", "show", "verify-resume"))
-    assert ("--json" in out) == (verb not in ("train", "sample", "play", "show", "diff", "report", "convert"))
+    assert ("--json" in out) == (verb not in ("train", "sample", "play", "show", "diff", "report", "convert", "completion"))
 
 
 def test_help_lists_the_verbs(capsys):
@@ -208,7 +208,7 @@ def test_status(capsys, run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     (tmp_path / "copy" / "DONE").unlink()
     rows = json.loads(main(capsys, "status", run, tmp_path / "copy", "--json", "-"))
-    assert [r["state"] for r in rows] == ["done", "running"] and rows[0]["digest"] == rows[1]["digest"]
+    assert [r["state"] for r in rows] == ["done", "interrupted"] and rows[0]["digest"] == rows[1]["digest"]
     assert "done at step 12" in main(capsys, "status", run)
 
 
