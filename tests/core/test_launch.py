@@ -139,7 +139,8 @@ def test_help_of_every_verb(capsys, verb):
     out = capsys.readouterr().out
     assert e.value.code == 0 and f"launch.py {verb}" in out and len(out.splitlines()) > 4
     assert ("--config.KEY" in out) == (verb in ("train", "sweep", "plan", "show", "verify-resume"))
-    assert ("--json" in out) == (verb not in ("train", "sample", "play", "show", "diff", "report", "convert", "completion"))
+    without = ("train", "sample", "play", "show", "diff", "report", "convert", "completion")
+    assert ("--json" in out) == (verb not in without)
 
 
 def test_help_lists_the_verbs(capsys):
