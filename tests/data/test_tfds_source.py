@@ -100,6 +100,11 @@ def test_reads_array_record_without_tensorflow(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(test))[1]["image"], X[8])
     half = open_source("tfds:tiny", "train[:3]", data_dir=str(tmp_path))
     assert len(half) == 3
+    line = train.summary().line()
+    assert line.startswith(f"7 pictures of {X.shape[1]}x{X.shape[2]}") and f"split train, from {tmp_path}/tiny/" in line
+    assert [n for _, n in train.summary().classes] == [3, 2, 2]
+    names = [n for n, _ in train.listing()]
+    assert names[0] == "tfds:tiny (train) 7" and "dataset_info.json" in names
     assert "tensorflow" not in sys.modules
 
 
