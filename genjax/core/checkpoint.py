@@ -184,18 +184,34 @@ def _no_damage(error: BaseException | None) -> tuple[str, str] | None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background."""
+    """The checkpoints of one run: numbered folders, the newest `keep` kept, written in the background.
 
-    def __init__(self, folder: Path, keep: int = 2):
+    Args:
+      folder: where they are.
+      keep: how many; None changes nothing in the folder, which is another run's.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = 2):
         _silence_dropped_work()
         self.folder, self._keep, self._handlers = Path(folder), keep, _handlers()
+        ours = {"max_to_keep": keep, "create": True, "enable_async_checkpointing": True,
+                "cleanup_tmp_directories": True}  # a killed run leaves half a checkpoint behind
         self._manager = ocp.CheckpointManager(
             self.folder.resolve(),
             item_handlers=self._handlers,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=True, enable_async_checkpointing=True, step_prefix=None,
-                cleanup_tmp_directories=True),  # a killed run leaves half a checkpoint behind
+            options=ocp.CheckpointManagerOptions(step_prefix=None, **({"read_only": True, "create": False}
+                                                                      if keep is None else ours)),
         )
+
+    @classmethod
+    @contextlib.contextmanager
+    def to_read(cls, folder: Path) -> Iterator["Checkpoints"]:
+        """Another run's checkpoints, left as they are."""
+        found = cls(folder, keep=None)
+        try:
+            yield found
+        finally:
+            found._manager.close()
 
     def steps(self) -> list[int]:
         """Steps with a finished checkpoint, oldest first."""
@@ -217,8 +233,18 @@ class Checkpoints:
                 probe.rmdir()
             self._manager.save(step, args=args)
 
-    def restore(self, abstract: Any) -> Any | None:
-        """The newest readable checkpoint, placed on the shardings of `abstract`; None when there is none.
+    def fits(self, step: int, abstract: Any) -> None:
+        """Refuses a checkpoint that holds another architecture than `abstract`, without reading its arrays."""
+        try:
+            saved = json.loads((self.folder / str(step) / "meta" / "metadata").read_text())["layout"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise UserError(f"checkpoint {step} in {self.folder} is not readable ({_said(e)})") from None
+        if saved != (wanted := layout(abstract)):
+            raise UserError(self._mismatch(saved, wanted))
+
+    def restore(self, abstract: Any, only: int | None = None) -> Any | None:
+        """The newest readable checkpoint, or that of step `only`, placed on the shardings of `abstract`; None when
+        there is none.
 
         Once one is read, the damaged ones after it are moved to `corrupt/` with a warning. Until then nothing is moved:
         no failure leaves a run behind that would begin again at step 0.
@@ -228,7 +254,7 @@ class Checkpoints:
             not the files' (memory, rights, limits, a disk or network that hangs).
         """
         damaged: dict[int, str] = {}
-        for step in distributed.from_main(lambda: self.steps()[::-1]):
+        for step in distributed.from_main(lambda: self.steps()[::-1] if only is None else [only]):
             found = reason = error = None
             try:
                 found = self._read(step, abstract)
@@ -259,6 +285,8 @@ class Checkpoints:
 
     def _tidy(self, damaged: dict[int, str]) -> None:
         """Leaves the checkpoint that was read and the `keep` - 1 before it."""
+        if self._keep is None:
+            return
         for step, reason in damaged.items():
             log.warning("checkpoint %d is unreadable (%s); falling back to the one before", step, reason)
         if damaged:
@@ -306,8 +334,10 @@ class Checkpoints:
     def _mismatch(self, saved: dict, wanted: dict) -> str:
         keys = [k for k in sorted(saved | wanted) if saved.get(k) != wanted.get(k)]
         k = keys[0]
+        fix = ("use another --workdir" if self._keep is not None else
+               "--from takes the whole state, so networks, averages and optimisers have to stay what they were")
         return (f"the checkpoint in {self.folder} does not fit this config: {len(keys)} arrays differ, first {k}:"
-                f" saved {saved.get(k, 'absent')}, config {wanted.get(k, 'absent')}; use another --workdir")
+                f" saved {saved.get(k, 'absent')}, config {wanted.get(k, 'absent')}; {fix}")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

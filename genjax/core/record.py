@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from genjax.core.run import RunFolder
-from genjax.data import summary
 from genjax.errors import UserError
 from genjax.metrics import recipe
 from genjax.viz import grid, jsonl
@@ -31,28 +30,6 @@ def save_previews(path: Path, images: dict[str, np.ndarray], most: int = 8) -> P
     rows = min(most, min(len(v) for v in images.values()))
     panels = [[grid.Panel(v[i]) for v in images.values()] for i in range(rows)]
     return grid.save_png(path, grid.sheet(panels, column_labels=list(images)))
-
-
-def record_data(folder: RunFolder, data: Any) -> str:
-    """Writes what the data of a run was found to be into its folder; returns the line that says so.
-
-    Raises:
-      UserError: the data cannot be listed, the folder not written.
-    """
-    found = summary.summarize(data)
-    try:
-        write_file(folder.data_file, json.dumps(found.to_dict(), indent=1) + "\n")
-    except OSError as e:
-        raise folder.unwritable(e) from None
-    return found.line()
-
-
-def data_line(folder: RunFolder) -> str:
-    """The line of `record_data`; "" in a folder that has none (an older run's, or damaged)."""
-    try:
-        return str(json.loads(folder.data_file.read_text())["line"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def _plain(value: np.ndarray) -> float | list[float]:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genjax.core import best as best_lib
 from genjax.core import config as config_lib
-from genjax.core import record, snapshot
+from genjax.core import origin, record, snapshot
 from genjax.core import run as run_lib
 from genjax.core.run import RunFolder
 from genjax.metrics.recipe import Value
@@ -106,8 +106,10 @@ def write(run: str | Path) -> Path:
     page.facts(facts | info.get("metrics", {}))
     if info.get("reason"):
         page.text(f"Reason: {info['reason']}")
-    if line := record.data_line(folder):
-        page.section("Data").text(line)
+    if begun := origin.begun_from(folder):
+        page.text(f"This run was {origin.text(begun)}.")
+    for n, line in enumerate(origin.data_lines(folder)):
+        (page if n else page.section("Data")).text(line)
     _measured(page, folder, rows, info)
     pictures = sorted(folder.samples.glob("*.png"))
     if pictures:

@@ -1,10 +1,10 @@
 """The run folder, the interface between verbs.
 
-`config.json` (resolved), `data.json` (what the data was found to be), `spec.json` (shapes and dtypes of a batch, by
-which weights open without the data), `metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`,
-`snapshots/` (the last; `best.npz` where `train.keep_best` asks for it), `outputs/` (what a task keeps, see
-`Task.results`), `report.html`, and `DONE`, `FAILED` or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a
-`stop` metric ended the run).
+`config.json` (resolved), `data.json` (what the data was found to be), `from.json` (the run whose state this one began
+with, see `genjax.core.origin`), `spec.json` (shapes and dtypes of a batch, by which weights open without the data),
+`metrics.jsonl`, `log.txt`, TensorBoard events, `samples/`, `checkpoints/`, `snapshots/` (the last; `best.npz` where
+`train.keep_best` asks for it), `outputs/` (what a task keeps, see `Task.results`), `report.html`, and `DONE`, `FAILED`
+or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a `stop` metric ended the run).
 """
 
 import contextlib
@@ -45,6 +45,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.data_file = self.path / "data.json"
+        self.from_file = self.path / "from.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"

@@ -20,13 +20,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
-from genjax.core import distributed, watch
+from genjax.core import distributed, origin, watch
 from genjax.core import rng as rng_lib
 from genjax.core.best import Best
 from genjax.core.checkpoint import Checkpoints, layout, save_snapshot
 from genjax.core.experiment import Experiment, Programs
 from genjax.core.pace import Pace
-from genjax.core.record import Recorder, Silent, ids, numbers, record_data, save_previews
+from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
@@ -60,14 +60,19 @@ class _Loop:
     """One run of an experiment in a folder; `run` reads from top to bottom."""
 
     def __init__(self, config: ConfigDict, programs: Programs, folder: RunFolder, quiet: bool,
-                 profile: tuple[int, int] | None):
+                 profile: tuple[int, int] | None, data: origin.Identity, begun: dict[str, Any]):
         self.config, self.programs, self.folder = config, programs, folder
         self.experiment: Experiment = programs.experiment
         self.total, self.every = self.experiment.lengths()
         self.saver = Checkpoints(folder.checkpoints, self.experiment.train.keep)
+        self.data, self.begun = data, begun
         state = self.saver.restore(self.programs.abstract)
         self.resumed = state is not None
-        self.state = state if self.resumed else self.programs.init()
+        if state is None:
+            state = origin.state(begun, programs.abstract) if begun else programs.init()
+            if begun:
+                self.saver.save(state)  # the other run may go
+        self.state = state
         self.start = self.step = int(self.state.step)
         self.quiet, self.profile, self.tracing = quiet, profile, False
         self.pending: deque = deque()
@@ -87,8 +92,10 @@ class _Loop:
             d.device_kind for d in self.programs.mesh.devices.flat).items())
         log.info("%s %s at step %d of %d on %s; the first step compiles", "resuming" if self.resumed else "starting",
                  self.folder.path, self.step, self.total, kinds)
+        if self.begun and not self.resumed:
+            log.info("%s", origin.text(self.begun))
         if distributed.main():
-            log.info("data: %s", record_data(self.folder, self.experiment.data))
+            log.info("data: %s", origin.record_data(self.folder, self.experiment.data, self.data, self.step))
         end = self.step  # of the call; slow ones are cut into parts, see `genjax.core.pace`
         while True:
             if self.step >= end:
@@ -216,7 +223,8 @@ class _Loop:
     def _snapshot(self, variables: dict[str, Any], path: Path, **more: Any) -> None:
         save_snapshot(path, jax.device_get(variables), {
             "step": self.step, "config": self.config.to_dict(), "environment": environment(), "metrics": self.metrics,
-            "element_spec": layout(self.experiment.data.element_spec), **more})
+            "element_spec": layout(self.experiment.data.element_spec),
+            **({"continued_from": self.begun} if self.begun else {}), **more})
 
     def _preview(self, variables: dict[str, Any]) -> None:
         with waiting("drawing a preview"), self.signals.cuts():
@@ -298,7 +306,8 @@ def profile_steps(text: str | None) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[int, int] | None = None) -> Outcome:
+def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[int, int] | None = None,
+          other_data: bool = False, begin_from: str | None = None) -> Outcome:
     """Trains a finalized config in `workdir`; a workdir that holds this run is resumed, a finished one returns at once.
 
     Args:
@@ -306,6 +315,9 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
       workdir: the run folder, made if missing.
       quiet: no progress on the terminal.
       profile: steps (from, to) to trace, see `profile_steps`.
+      other_data: a run that was started with other data goes on with these.
+      begin_from: the folder of a run whose newest checkpoint a new run begins with: parameters, averages, optimisers
+        and step; the config may be another as far as the state fits.
 
     Raises:
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
@@ -320,15 +332,25 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
     was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
     if not (was == "done" and (info.get("stopped") or info.get("step", 0) >= experiment.steps("steps"))):
         distributed.from_main(experiment.check_evaluation)  # which measures alone
+    data = distributed.from_main(lambda: origin.identity(experiment.data))
+    begun = {}
+    if begin_from is not None:
+        begun = distributed.from_main(lambda: origin.plan(begin_from, folder, config, programs.abstract,
+                                                            experiment.data, data))
+        origin.check_length(begun, experiment.steps("steps"))
     with contextlib.ExitStack() as held:
         distributed.from_main(lambda: folder.create(config))
+        distributed.from_main(lambda: origin.check_data(folder, experiment.data, data, other_data))
         # Where process 0 can begin, so can the others: only it writes, but for its part of a checkpoint.
         distributed.from_main(lambda: held.enter_context(folder.lock()))
         distributed.from_main(lambda: held.enter_context(log_to(folder)))
+        if begun:
+            distributed.from_main(lambda: origin.record(folder, begun))
+        begun = distributed.from_main(lambda: origin.begun_from(folder))
         watched = watch.end_if_lost(PREEMPTED_EXIT) if distributed.several() else None
         try:
             with distributed.Signals() as signals, distributed.peers():  # from here on: compiling takes seconds
-                loop = _Loop(config, programs, folder, quiet, profile)
+                loop = _Loop(config, programs, folder, quiet, profile, data, begun)
                 stopped = bool(info.get("stopped")) and info.get("step") == loop.step
                 if was == "done" and (loop.step >= loop.total or stopped):
                     log.info("%s is already done (%d steps)", folder.path, loop.step)

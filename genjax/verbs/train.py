@@ -18,6 +18,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no news but warnings")
     parser.add_argument("--profile", metavar="FROM:TO",
                         help="trace these steps for TensorBoard and XProf, in RUN/profile")
+    parser.add_argument("--other-data", action="store_true", help="go on with a run although its data are not those"
+                        " that it was started with")
+    parser.add_argument("--from", dest="begin_from", metavar="RUN", help="a new run that begins with another one's"
+                        " newest checkpoint and may differ in batch size, learning rate and so on (docs/runs.md)")
     launchers.add_arguments(parser)
     group = parser.add_argument_group("one of several processes (--processes, SLURM and other clusters say it"
                                       " themselves)")
@@ -33,9 +37,12 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
 
     config = common.load(args, overrides)
     workdir = args.workdir or common.default_workdir(args, overrides)
+    if args.begin_from and not args.workdir:
+        workdir += f"-from-{Path(args.begin_from).resolve().name}"
     if launchers.starts_others(args):
         return launchers.train(args.argv, workdir, launchers.options(args))
-    outcome = train.train(config, workdir, args.quiet, train.profile_steps(args.profile))
+    outcome = train.train(config, workdir, args.quiet, train.profile_steps(args.profile), args.other_data,
+                          args.begin_from)
     if not distributed.main():
         return train.PREEMPTED_EXIT if outcome.preempted else 0
     if outcome.preempted:
