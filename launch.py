@@ -40,7 +40,8 @@ def _too_large(error: Exception) -> str | None:
     exhausted = "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
     if not (isinstance(error, MemoryError) or (type(error).__name__.endswith("RuntimeError") and exhausted)):
         return None
-    return f"does not fit into memory ({text[:200] or 'no more left'}); lower config.data.size or the batch"
+    return (f"does not fit into memory ({text[:200] or 'no more left'}); train on smaller pictures or batches (plan"
+            " says what needs how much)")
 
 
 def one_line(argv: list[str] | None = None) -> int:

@@ -113,7 +113,8 @@ class AdversarialTask(TaskBase):
         real = jax.eval_shape(self.seen, image, rng, jnp.zeros((), jnp.int32))
         if x.shape != real.shape:
             raise UserError(f"the generator makes images {x.shape[1:]}, the data has {real.shape[1:]}; change the"
-                            f" config's res, config.data.image_size or config.data.channels")
+                            " generator's size or channels (the config's structural arguments), or what config.data"
+                            " makes")
         keys = {k: jax.random.fold_in(v, 1) for k, v in keys.items()}
         d = self.discriminator.init(keys, x, labels)
         params = {"generator": g.pop("params"), "discriminator": d.pop("params")}

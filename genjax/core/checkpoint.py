@@ -238,7 +238,7 @@ class Checkpoints:
         try:
             saved = json.loads((self.folder / str(step) / "meta" / "metadata").read_text())["layout"]
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise UserError(f"checkpoint {step} in {self.folder} is not readable ({_said(e)})") from None
+            raise UserError(f"checkpoint {step} in {self.folder} is not readable ({said(e)})") from None
         if saved != (wanted := layout(abstract)):
             raise UserError(self._mismatch(saved, wanted))
 

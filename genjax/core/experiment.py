@@ -121,8 +121,10 @@ class Experiment:
                             " derive it from genjax.core.task.TaskBase")
         ours, theirs = tuple(self.task.value_range), getattr(self.data, "value_range", None)
         if theirs is not None and tuple(theirs) != ours:
-            raise UserError(f"config.data makes pictures in {tuple(theirs)}, config.task works in {ours};"
-                            f" set config.data.value_range={ours[0]:g},{ours[1]:g}")
+            settable = "value_range" in inspect.signature(type(self.data)).parameters
+            raise UserError(f"config.data makes pictures in {tuple(theirs)}, config.task works in {ours}; " + (
+                f"set config.data.value_range={ours[0]:g},{ours[1]:g}" if settable else
+                f"choose data in {ours} or a task in {tuple(theirs)}"))
         rng_lib.check_seed(self.seed, "config.seed")
         if self.train.steps_per_call < 1:
             raise UserError(f"config.train.steps_per_call must be at least 1, got {self.train.steps_per_call}")
@@ -196,7 +198,7 @@ class Programs:
                 sh.batch_shardings(self._spec(step), self.mesh, self.constant)
             except UserError as e:
                 raise UserError(f"from step {step} on, {e}".replace(
-                    "config.data.batch_size", "the batch sizes of config.data's schedule")) from None
+                    "the batch's size (config.data)", "the batch sizes of config.data's schedule")) from None
             step = self.experiment.data.next_change(step)
 
     def _spec(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:

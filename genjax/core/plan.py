@@ -118,8 +118,8 @@ def _shapes(programs: Programs, step: float) -> dict[str, Any]:
     }
 
 
-def check(found: dict[str, Any]) -> None:
-    """Refuses a plan that cannot run.
+def check(found: dict[str, Any], config: ConfigDict) -> None:
+    """Refuses a plan that cannot run, and names the keys of its config that may mend it.
 
     Raises:
       UserError: the step needs more memory than a device has.
@@ -127,8 +127,16 @@ def check(found: dict[str, Any]) -> None:
     need, copy, room = (found["bytes_per_device"][k] / 2**20 for k in ("total", "save_copy", "available"))
     if not found["fits"]:
         raise UserError(f"does not fit: a step needs {need:,.0f} MiB on each device ({copy:,.0f} of them for the"
-                        f" {SAVING}), which has {room:,.0f}; lower the batch or config.data.size, set"
-                        " config.task.micro_batches or config.task.remat, or split the state with config.mesh.fsdp")
+                        f" {SAVING}), which has {room:,.0f}; {_lighter(config)}")
+
+
+def _lighter(config: ConfigDict) -> str:
+    keys = config_lib.flatten(config)
+    lower, more = ([f"config.{k}" for k in names if k in keys] for names in (
+        ("data.batch_size", "data.size", "data.image_size"), ("task.micro_batches", "task.remat")))
+    ways = [f"lower {' or '.join(lower) if lower else 'the batch'}", f"set {' or '.join(more)}" if more else "",
+            "split the state with config.mesh.fsdp"]
+    return ", ".join(filter(None, ways[:-1])) + f", or {ways[-1]}"
 
 
 def shapes_text(found: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ or `PREEMPTED` (JSON: step, seconds, reason; `stopped` where a `stop` metric end
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -68,6 +69,7 @@ class RunFolder:
                 # A run killed while it wrote its first file leaves that file's temporary.
                 if any(not p.name.startswith(".config-") for p in self.path.iterdir()):
                     raise UserError(f"--workdir {self.path} holds other files and no run; name an empty or new folder")
+            self._room_for_names()
             self.path.mkdir(parents=True, exist_ok=True)
             if self.config_file.exists():
                 changed = config_lib.diff(self.config(), config)
@@ -83,6 +85,15 @@ class RunFolder:
                 folder.mkdir(exist_ok=True)
         except OSError as e:
             raise self.unwritable(e) from None
+
+    def _room_for_names(self) -> None:
+        """Refuses a folder whose path is so long that a finished run could not write its files below it."""
+        try:
+            os.lstat(self.path.resolve() / ("x" * 100) / ("x" * 100))
+        except OSError as e:
+            if e.errno == errno.ENAMETOOLONG:
+                raise UserError(f"--workdir {str(self.path)[:60]}… is too long a path ({e.strerror}); choose a shorter"
+                                " one") from None
 
     def _may_measure(self, key: str, config: ConfigDict) -> bool:
         """Whether a key says what is measured of the samples, and another value of it changes nothing that is kept."""

@@ -165,7 +165,7 @@ def batch_shardings(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, consta
             out[name] = NamedSharding(mesh, PartitionSpec())
         else:
             raise UserError(f"a batch of {s.shape[0]} does not divide over {n} devices (mesh data x fsdp);"
-                            " change config.data.batch_size or config.mesh")
+                            " change the batch's size (config.data) or config.mesh")
     return out
 
 

@@ -22,6 +22,7 @@ from genjax.core.run import MEASURED, RunFolder, environment, step_of
 from genjax.core.sharding import path_str
 from genjax.errors import UserError
 from genjax.viz import jsonl
+from genjax.viz.atomic import short_name
 from genjax.viz.grid import image_grid, save_png
 
 log = logging.getLogger("genjax")
@@ -195,7 +196,7 @@ def sample(run: str, snapshot: str | None, n: int, seed: int, out: str | None, c
     if not images:
         raise UserError(f"{type(task).__name__} draws no samples")
     name = f"sample_seed{seed}" + ("" if rows is None else "_classes" + re.sub(r"\W+", "_", classes))
-    path = Path(out) if out else opened.folder.samples / f"{name}.png"
+    path = Path(out) if out else opened.folder.samples / f"{short_name(name)}.png"
     low, high = task.value_range
     images = {k: (np.asarray(v) - low) / (high - low) for k, v in images.items()}
     if rows is None:

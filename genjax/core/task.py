@@ -203,7 +203,7 @@ class LossTask(TaskBase):
         size = next(iter(batch.values())).shape[0]
         if size % self.micro_batches:
             raise UserError(f"a batch of {size} does not divide into {self.micro_batches} micro-batches; change"
-                            " config.task.micro_batches or config.data.batch_size")
+                            " config.task.micro_batches or the batch's size")
         parts = jax.tree.map(lambda x: constrain(x.reshape(-1, self.micro_batches, *x.shape[1:]).swapaxes(0, 1), None,
                                                  BATCH), dict(batch))
 

@@ -22,13 +22,14 @@ from ml_collections import ConfigDict
 from genjax.core import config as config_lib
 from genjax.core import distributed, origin, watch
 from genjax.core import rng as rng_lib
-from genjax.core.best import Best
+from genjax.core.best import Best, column
 from genjax.core.checkpoint import Checkpoints, layout, save_snapshot
 from genjax.core.experiment import Experiment, Programs
 from genjax.core.pace import Pace
 from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
 from genjax.core.run import RunFolder, environment, log_to
 from genjax.errors import UserError
+from genjax.viz.atomic import short_name
 from genjax.viz.grid import save_png
 from genjax.viz.waiting import waiting
 
@@ -96,6 +97,7 @@ class _Loop:
             log.info("%s", origin.text(self.begun))
         if distributed.main():
             log.info("data: %s", origin.record_data(self.folder, self.experiment.data, self.data, self.step))
+        self._check_best()
         end = self.step  # of the call; slow ones are cut into parts, see `genjax.core.pace`
         while True:
             if self.step >= end:
@@ -200,8 +202,10 @@ class _Loop:
         self.saver.close()
         self.record.close()
         good = self.saver.steps()
+        cause = distributed.from_main(lambda: not_finite(self.experiment.data, step))
         message = (f"the loss is {np.ravel(value)[0]} at step {step}; last good checkpoint:"
-                   f" {good[-1] if good else 'none'}; lower config.optimizer.learning_rate or clip gradients")
+                   f" {good[-1] if good else 'none'}; " + (f"{cause}: mend the data" if cause else
+                                                           steadier(self.config)))
         if distributed.main():
             self.folder.mark("FAILED", step=step, reason=message)
         raise TrainingFailure(message)
@@ -219,6 +223,14 @@ class _Loop:
         self.record.row(self.step, "eval", self.metrics, ids(found))
         if self.every["eval"] and self.step % self.every["eval"] == 0:
             self.best.offer(self.step, found, functools.partial(self._snapshot, variables))
+
+    def _check_best(self) -> None:
+        """A `keep_best` that names nothing ends a new run now, also where only an evaluation says what there is."""
+        task, metric = self.experiment.task, self.experiment.train.keep_best
+        if metric and not self.resumed and not getattr(getattr(task, "evaluation", None), "names", ()):
+            variables = self._variables()
+            distributed.from_main(lambda: column(metric, task.evaluate(variables, self.experiment.data,
+                                                                       self._rng("eval"))))
 
     def _snapshot(self, variables: dict[str, Any], path: Path, **more: Any) -> None:
         save_snapshot(path, jax.device_get(variables), {
@@ -289,11 +301,31 @@ class _Loop:
         with waiting("drawing the results"):
             found = self.experiment.task.results(variables, self.experiment.data, self._rng("results"))
         for name, image in found.items():
-            save_png(self.folder.outputs / f"{name}.png", np.asarray(image))
+            save_png(self.folder.outputs / f"{short_name(name)}.png", np.asarray(image))
         remarks = self.experiment.task.remarks(variables, self.experiment.data)
         for line in remarks:
             log.info("%s", line)
         return remarks
+
+
+def not_finite(data: Any, step: int) -> str:
+    """What of a step's batch is NaN or infinite, in words; "" where nothing is."""
+    for name, x in data.batch(step).items():
+        if not np.isfinite(x := np.asarray(x)).all():
+            bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))
+            return (f"{name!r} of that batch holds NaN or infinite values in {bad.size} of {len(x)} rows, first in"
+                    f" {bad[0]}")
+    return ""
+
+
+def steadier(config: ConfigDict) -> str:
+    """Which keys of a config to change where its training diverges."""
+    keys = config_lib.flatten(config)
+    rates, clips = (sorted(f"config.{k}" for k in keys if k.split(".")[-1] in names and not isinstance(keys[k], str))
+                    for names in (("learning_rate",), ("clip_norm", "clip_value")))
+    advice = [f"lower {' or '.join(rates)}"] if rates else []
+    advice += [f"clip gradients, e.g. {clips[0]}=1"] if clips else []
+    return " or ".join(advice) or "smaller steps of its optimisers may help"
 
 
 def profile_steps(text: str | None) -> tuple[int, int] | None:

@@ -66,10 +66,22 @@ class _Read(threading.local):
         """Makes these pictures at once, for this thread, until it fetches others."""
         self.ready = {}  # before the new ones are made: memory for one batch only
         found = self.source.rows(np.asarray(indices))
+        for n, i in enumerate(indices):
+            self._finite(i, found["image"][n])
         self.ready = {i: {k: v[n] for k, v in found.items()} for n, i in enumerate(indices)}
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        return self.ready[i] if i in self.ready else self.source[i]
+        if i in self.ready:
+            return self.ready[i]
+        element = self.source[i]
+        self._finite(i, element["image"])
+        return element
+
+    def _finite(self, i: int, image: np.ndarray) -> None:
+        if image.dtype != np.uint8 and not np.isfinite(image).all():
+            paths = getattr(self.source, "paths", None)
+            raise errors.UserError(f"picture {i} of {self.source.name}{f' ({paths[i]})' if paths else ''} holds NaN or"
+                                   " infinite values; mend it or leave it out")
 
 
 class Pipeline(Prefetched):

@@ -205,8 +205,10 @@ def check_images(x: np.ndarray, name: str) -> np.ndarray:
         return x.astype(np.float32) / 65535.0
     if not np.issubdtype(x.dtype, np.floating):
         raise errors.UserError(f"{name} has dtype {x.dtype}; store pictures as uint8 [0, 255] or floats in [0, 1]")
-    if not np.isfinite(x).all():
-        raise errors.UserError(f"{name} holds NaN or infinite values; clean it first")
+    bad = np.flatnonzero(~np.isfinite(x).all((1, 2, 3)))
+    if bad.size:
+        raise errors.UserError(f"{name} holds NaN or infinite values in {bad.size} of {len(x)} pictures, first in"
+                               f" picture {bad[0]} (counted from 0); clean it first")
     if x.min() < 0 or x.max() > 1:
         raise errors.UserError(
             f"{name} holds floats from {x.min():.4g} to {x.max():.4g}; scale them into [0, 1] or store uint8")

@@ -393,7 +393,10 @@ def _check_data(config: ConfigDict, data: str) -> None:
     if found.task.conditional and not found.data.labelled:
         raise UserError(f"--data {data} has no labels, and the network has classes; name labelled pictures, e.g. a"
                         " folder with a subfolder for each class")
-    found.task.check_data(found.data)
+    try:
+        found.task.check_data(found.data)
+    except UserError as e:
+        raise UserError(f"--data {data}: {str(e).partition(';')[0]}; name the pictures it was trained on") from None
 
 
 def convert_file(path: str | Path, out: str | Path, data: str = "") -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from genjax.errors import UserError, at_least, unknown
 from genjax.metrics import features, ms_ssim, recipe
 from genjax.metrics import lpips as lpips_lib
-from genjax.metrics.evaluate import CHOICES, MOVES, NEEDS, PATHS, PUBLISHED, Settings, evaluate, suits
+from genjax.metrics.evaluate import CHOICES, MOVES, NEEDS, PATHS, PUBLISHED, SIFID_LAYER, Settings, evaluate, suits
 from genjax.metrics.perceptual_path import PathSettings, perceptual_path_length, shown
 from genjax.metrics.reals import Reals
 from genjax.metrics.recipe import Value
@@ -137,6 +137,9 @@ class Evaluation:
         both = f"{self.n} generated and {n_real} real pictures (n, n_real)"
         few = min(self.n, n_real)
         least = 2 ** (len(ms_ssim.WEIGHTS) - 1)
+        if name in ("frechet", "kernel") and few < 2:
+            raise UserError(f"{name} needs at least 2 pictures on both sides, not {both}: train on more, set"
+                            f" {key}.n_real or {key}.reference_split, or leave it out of {key}.metrics")
         if name == "frechet" and not s.allow_few and few < (width := getattr(self._features, "width", 0)):
             raise UserError(f"{both} are too few for a covariance of {self.network}'s {width} features: set {key}.n"
                             f" and n_real to at least that, or {key}.settings.allow_few=True for a number that is no"
@@ -150,6 +153,9 @@ class Evaluation:
         if name == "ms_ssim" and min(shape[:2]) < least:
             raise UserError(f"ms_ssim needs pictures of at least {least}x{least} pixels, not {shape[0]}x{shape[1]};"
                             f" leave it out of {key}.metrics")
+        if name == "sifid" and SIFID_LAYER not in getattr(self._features, "layers", ()):
+            raise UserError(f"sifid looks at inception's {SIFID_LAYER}, which {self.network} has not: set"
+                            f" {key}.network=inception, or leave it out of {key}.metrics")
         if name == "sifid" and n_real != 1:
             raise UserError(f"sifid compares with the one picture that was learned, not with {n_real}: set"
                             f" {key}.n_real=1, or leave it out of {key}.metrics")

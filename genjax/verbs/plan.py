@@ -24,11 +24,11 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from genjax.core import plan
 
-    shown = args.json != "-"
-    found = plan.plan(common.load(args, overrides), args.device_memory,
+    config, shown = common.load(args, overrides), args.json != "-"
+    found = plan.plan(config, args.device_memory,
                       (lambda text: print(text, flush=True)) if shown else lambda text: None)
     if shown:
         print(plan.compiled_text(found))
     common.write_json(args.json, found)
-    plan.check(found)
+    plan.check(found, config)
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from genjax.core import launchers
 from genjax.verbs import arguments as common

@@ -1,5 +1,7 @@
 """Whole files or none: write under a temporary name beside the target, then rename."""
 
+import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genjax.errors import UserError
+
+NAME_BYTES = 120  # of a file name without its ending; file systems take 143 (eCryptfs) or 255 with it
+
+
+def short_name(name: str) -> str:
+    """A name that every file system takes: of one of more than 120 bytes (UTF-8) the middle becomes a digest."""
+    raw = name.encode(errors="surrogateescape")
+    if len(raw) <= NAME_BYTES:
+        return name
+    begin, end = raw[: NAME_BYTES - 50].decode(errors="ignore"), raw[-40:].decode(errors="ignore")
+    return f"{begin}-{hashlib.sha256(raw).hexdigest()[:8]}-{end}"
 
 
 @contextmanager
@@ -23,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{short_name(path.stem[:32])}-", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -32,7 +45,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)  # mkstemp makes files only their owner can read
         os.replace(temporary, path)
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}; choose a folder that can be written") from e
+        fix = "choose a shorter path" if e.errno == errno.ENAMETOOLONG else "choose a folder that can be written"
+        raise UserError(f"cannot write {path}: {e.strerror or e}; {fix}") from e
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

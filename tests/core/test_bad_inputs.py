@@ -372,7 +372,8 @@ def test_diffs_and_tables(capsys, run, tmp_path):
 
 def test_what_does_not_fit_into_memory(capsys, tmp_path):
     found = refused(capsys, tmp_path, *TRAIN, f"--config.data.batch_size={10**14}", unchanged=False)
-    assert found.startswith("does not fit into memory (") and found.endswith("lower config.data.size or the batch")
+    assert found.startswith("does not fit into memory (") and found.endswith(
+        "train on smaller pictures or batches (plan says what needs how much)")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), MemoryError("Unable to allocate 1.2 PiB for an array"),

@@ -162,3 +162,5 @@ def test_mistakes_are_one_line(tmp_path, capsys, config, items, says):
     assert launch.main(argv) == 2
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1, err
+    rows = tmp_path / "run" / "metrics.jsonl"
+    assert not rows.exists() or not rows.read_text(), "said before the first step"

@@ -236,10 +236,13 @@ def test_plan_refuses_what_cannot_fit(capsys):
     sizes = found["bytes_per_device"]
     assert found["fits"] and 2 * sizes["state"] < sizes["total"] < sizes["available"]
     assert sizes["save_copy"] == sizes["state"] and "copy of the state while saving" in plan.text(found)
-    plan.check(found)
+    plan.check(found, toy())
     assert launch.main(["plan", "--config", TOY, "--device-memory", "1e-6"]) == 2
     said = capsys.readouterr()
     assert "networks:" in said.out and said.err.strip().splitlines()[-1].startswith("error: does not fit: a step needs")
+    advice = said.err.strip().splitlines()[-1].partition("; ")[2]
+    assert advice == ("lower config.data.batch_size, set config.task.micro_batches or config.task.remat, or split the"
+                      " state with config.mesh.fsdp"), "keys that this config has"
     # What the step alone needs is too little: a checkpoint is written from a copy of the state.
     step = (sizes["total"] - sizes["save_copy"]) / 2**30
     assert not plan.plan(toy(), step)["fits"] and plan.plan(toy(), sizes["total"] / 2**30)["fits"]

@@ -23,7 +23,8 @@ from genjax.core.experiment import Programs, to_steps
 from genjax.core.run import RunFolder
 from genjax.errors import UserError
 from genjax.viz import jsonl
-from genjax.viz.atomic import write_file
+from genjax.viz.atomic import short_name, write_file
+from genjax.viz.grid import save_png
 from tests.core.toy import ToyData, ToyTask
 
 
@@ -168,8 +169,38 @@ def test_nan_stops_and_names_the_step(tmp_path, calls):
     config = toy(data_kw={"poison": 6}, steps_per_call=calls)
     with pytest.raises(train_lib.TrainingFailure, match="at step 6; last good checkpoint: 4"):
         train_lib.train(config, tmp_path / "run", quiet=True)
+    reason = json.loads((tmp_path / "run" / "FAILED").read_text())["reason"]
+    assert "'x' of that batch holds NaN or infinite values in 1 of 8 rows, first in 0" in reason
+    assert reason.endswith("mend the data") and "learning_rate" not in reason
     assert inspect.status(str(tmp_path / "run"))["state"] == "failed"
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) == ["4"]
+
+
+def test_a_loss_that_grows_names_the_keys_that_there_are(tmp_path):
+    """Learning rates and clipping of the config at hand, not those of another one."""
+    with pytest.raises(train_lib.TrainingFailure) as e:
+        train_lib.train(config_lib.override(toy(), ["optimizer.learning_rate=1e30"]), tmp_path / "run", quiet=True)
+    assert str(e.value).endswith("none; lower config.optimizer.learning_rate or clip gradients, e.g."
+                                 " config.optimizer.clip_norm=1") and "batch" not in str(e.value)
+    two = experiment(task=node("tests.core.toy.ToyTask", d_optimizer=node("optax.adam", learning_rate=1.0)),
+                     optimizer=node("optax.sgd", learning_rate=0.1))
+    assert train_lib.steadier(two) == "lower config.optimizer.learning_rate or config.task.d_optimizer.learning_rate"
+    assert "learning_rate" not in train_lib.steadier(experiment(task=node("tests.core.toy.ToyTask")))
+
+
+def test_files_of_a_finished_run_have_names_that_fit(tmp_path):
+    """Known before it trains: a picture's long name is shortened, a folder's path that leaves no room is refused."""
+    long = tmp_path / f"{'ü' * 110}.png"
+    save_png(long, np.zeros((32, 32, 3)))
+    config = config_lib.override(config_lib.smoke(config_lib.load("dip/denoise:small")), [f"image={long}"])
+    train_lib.train(config, str(tmp_path / "run"), quiet=True)
+    kept = sorted(p.name for p in (tmp_path / "run" / "outputs").iterdir())
+    assert len(kept) > 2 and all(len(n.encode()) < 140 for n in kept)
+    assert len({short_name("a" * 300 + k) for k in ("ema", "last")}) == 2 and short_name("a_ema") == "a_ema"
+    deep = tmp_path.joinpath(*["d" * 205] * 19)
+    with pytest.raises(UserError, match="is too long a path"):
+        train_lib.train(toy(), str(deep), quiet=True)
+    assert not (tmp_path / ("d" * 205)).exists()
 
 
 def test_stop_metric_ends_the_run(tmp_path):

@@ -203,3 +203,32 @@ def test_bad_batches():
     for bad in ((-1,), (0, 2, 2), (0, 0, 5)):
         with pytest.raises(ValueError, match="batch"):
             make().batch(*bad)
+
+
+def test_pictures_that_are_not_finite_are_named(tmp_path):
+    """Whatever source they come from: by number, and by file where there are files."""
+    x = np.zeros((3, 4, 4, 1), np.float32)
+    x[2, 0, 0] = np.inf
+    np.savez(tmp_path / "a.npz", images=x)
+    with pytest.raises(UserError, match=r"a.npz:images holds .* in 1 of 3 pictures, first in picture 2"):
+        Pipeline(f"npz:{tmp_path / 'a.npz'}")
+    source = ArraySource(x, name="mine")
+
+    class Together:
+        """A source that gives several at once."""
+
+        name, labelled, classes, paths = "mine", False, (), [tmp_path / i for i in "abc"]
+
+        def __len__(self):
+            return 3
+
+        def rows(self, at):
+            return {"image": x[at]}
+
+        def __getitem__(self, i):
+            return {"image": x[i]}
+
+    for of, says in ((source, "picture 2 of mine holds NaN"), (Together(), "picture 2 of mine .*/c. holds NaN")):
+        data = Pipeline(of, batch_size=3, prefetch=0)
+        with pytest.raises(UserError, match=says):
+            data.batch(0)
