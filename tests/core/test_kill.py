@@ -155,4 +155,4 @@ def test_a_second_signal_stops_at_once(tmp_path, root, capsys):
     process.terminate()
     code, _, err = finish(process)
     assert code == 130 and time.time() - began < 10 and err.strip().endswith("interrupted")
-    assert status(capsys, run)["state"] == "running", "no mark: nothing was saved, the next start goes on"
+    assert status(capsys, run)["state"] == "interrupted", "no mark: nothing was saved, the next start goes on"
