@@ -261,3 +261,13 @@ def test_path_lengths_take_their_crop_and_step_from_the_config():
         found[False] - found[True]
     with pytest.raises(UserError, match="is positive"):
         Evaluation(ppl_epsilon=0)
+
+
+@pytest.mark.parametrize(("metric", "items", "says"), [
+    ("kernel", {"n_real": 1}, "kernel needs at least 2 pictures on both sides"),
+    ("frechet", {"n_real": 1, "settings": Settings(allow_few=True)}, "frechet needs at least 2 pictures"),
+    ("sifid", {"n_real": 1}, "inception's conv3, which lenet has not"),
+])
+def test_too_few_pictures_are_told_before_a_run_is_trained(network, metric, items, says):
+    with pytest.raises(UserError, match=says):
+        Evaluation(metrics=(metric,), network="lenet", n=4, **items).check(Pipeline("builtin:digits"))
