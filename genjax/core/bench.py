@@ -12,8 +12,7 @@ from typing import Any
 
 import jax
 
-from genjax.core import config as config_lib
-from genjax.core import inspect
+from genjax.core import config_file, inspect
 from genjax.errors import UserError
 from genjax.viz.waiting import waiting
 
@@ -81,7 +80,7 @@ def bench(name: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
     if repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {repeats}")
     run = Bench(repeats, smoke)
-    measure = config_lib.with_arguments(config_lib.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run, arg)
+    measure = config_file.with_arguments(config_file.load_module(inspect.EXPERIMENTS / "bench" / f"{name}.py").run, arg)
     with waiting(lambda: f"measuring {name}" + (f" (after {run.rows[-1]['case']})" if run.rows else "")):
         measure(run)
     return run.rows

@@ -7,72 +7,56 @@ A string "@name" stands for the value (or the object built from the node) of the
 that neither the experiment nor any "@name" reads is an error.
 """
 
-import ast
-import contextlib
 import dataclasses
-import functools
-import importlib.util
 import inspect
 import json
-import traceback
-import types
 import typing
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from genjax.core import made_by
 from genjax.core.coerce import coerce
+from genjax.core.config_file import ROOT as ROOT
+from genjax.core.config_file import find_config, load_module, mistakes_in
+from genjax.core.config_file import list_configs as list_configs
+from genjax.core.config_file import parse_arg as parse_arg  # configs import it from here
 from genjax.core.schema import resolve_target, schema
 from genjax.errors import UserError, key_of, unknown
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "genjax.core.experiment.Experiment"
+
+
+class Node(ConfigDict):
+    """A config node that can be changed in Python: `c.train.steps = 60` works although the file has not set `train`.
+
+    A key that is not set reads as its target's default; what is assigned is checked and typed by `finalize`.
+    """
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_") or key in self or "target" not in self or self.is_locked:
+            return super().__getattr__(key)
+        fields = schema(self.target)
+        if key not in fields:
+            raise unknown(f"key of {self.target}:", key, (set(fields) | set(self.keys())) - {"target"})
+        if fields[key].default is inspect.Parameter.empty:
+            raise UserError(f"key {key!r} of {self.target} has no default and is not set yet")
+        self[key] = _plain(fields[key].default)
+        return self[key]
 
 
 def node(target: str, **kwargs: Any) -> ConfigDict:
     """A config node: `target` is the dotted path of a class or function, `kwargs` its keyword arguments."""
-    return ConfigDict({"target": target, **kwargs})
+    made = Node(type_safe=False)
+    for key, value in {"target": target, **kwargs}.items():
+        made[key] = value
+    return made
 
 
 def experiment(**kwargs: Any) -> ConfigDict:
     """The root node of a config: an `Experiment`, plus any top-level keys that "@name" values read."""
     return node(EXPERIMENT, **kwargs)
-
-
-def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
-    """Parses the structural argument of a config, the part after ":" in `configs/x.py:small,res=64`.
-
-    Args:
-      arg: comma-separated `key=value` items; a bare `key` means `key=True`.
-      **defaults: the allowed keys with their default values, whose types the values must have.
-
-    Returns:
-      A namespace with one attribute per default.
-
-    Raises:
-      UserError: unknown key or a value of another type.
-    """
-    out = dict(defaults)
-    for item in filter(None, (arg or "").split(",")):
-        key, eq, text = item.partition("=")
-        if key not in defaults:
-            raise unknown("structural argument", key, defaults)
-        out[key] = coerce(text, type(defaults[key]), f"structural argument {key}", text=True) if eq else True
-        if type(out[key]) is not type(defaults[key]):
-            raise UserError(f"structural argument {key} needs a value: write {key}={defaults[key]!r}")
-    return types.SimpleNamespace(**out)
-
-
-def with_arguments(run: Callable[..., Any], arg: str) -> Callable[[Any], Any]:
-    """A figure's or benchmark's `run` with its structural arguments filled in: its parameters after the first.
-
-    Raises:
-      UserError: as `parse_arg`.
-    """
-    _, *more = inspect.signature(run).parameters.values()
-    return functools.partial(run, **vars(parse_arg(arg, **{p.name: p.default for p in more})))
 
 
 def _plain(value: Any) -> Any:
@@ -188,9 +172,24 @@ def finalize(config: ConfigDict) -> ConfigDict:
     return config.lock()
 
 
+def _held_elsewhere(config: ConfigDict, key: str, reference: str, part: str = "") -> UserError:
+    """The error for an override of a key that holds "@name", where the top-level key `name` is meant."""
+    value = _follow(reference, config, f"config.{key}")
+    name = reference[1:]
+    while _is_reference(config[name]):
+        name = config[name][1:]
+    keys = [part] if is_node(value) and part in value else [k for k in value.keys() if k != "target"] if is_node(
+        value) else []
+    target = f"config.{name}.{keys[0]}" if keys else f"config.{name}"
+    return UserError(f"config.{key} holds {reference!r}, what the top-level key {name!r} says: override"
+                     f" {'' if part in keys or not keys else 'its keys, e.g. '}--{target}=VALUE")
+
+
 def _parent_of(config: ConfigDict, dotted: str) -> tuple[ConfigDict, str]:
     parent, parts = config, dotted.split(".")
     for i, part in enumerate(parts):
+        if _is_reference(parent):
+            raise _held_elsewhere(config, ".".join(parts[:i]), parent, part)
         if not isinstance(parent, ConfigDict) or part not in parent:
             valid = parent.keys() if isinstance(parent, ConfigDict) else []
             prefix = ".".join(["config", *parts[:i]])
@@ -214,6 +213,8 @@ def override(config: ConfigDict, items: typing.Iterable[str]) -> ConfigDict:
       UserError: unknown key (names the nearest), or a value of the wrong type.
     """
     items = list(items)
+    replaced: dict[str, str] = {}  # "@name" values that an override took the place of
+
     def order(item):  # targets first, outer ones before inner ones
         key = item.partition("=")[0]
         return (0, key.count(".")) if key.split(".")[-1] == "target" else (1, 0)
@@ -243,49 +244,15 @@ def override(config: ConfigDict, items: typing.Iterable[str]) -> ConfigDict:
             fields = schema(parent.target) if "target" in parent else {}
             annotation = fields[last].annotation if last in fields else type(parent[last])
             value = text if text.startswith("@") else coerce(text, annotation, where, text=True)
+            if _is_reference(parent[last]):
+                replaced[key] = parent[last]
+                if is_node(_follow(parent[last], config, where)) and value is not None and not _is_reference(value):
+                    raise _held_elsewhere(config, key, parent[last])
             _set(parent, last, value)
+    for key, reference in replaced.items():  # where nobody else reads the top-level key, that one was meant
+        if reference[1:] not in {*_references(config), *schema(config.target)}:
+            raise _held_elsewhere(config, key, reference)
     return finalize(config)
-
-
-def find_config(spec: str) -> tuple[Path, str]:
-    """Splits `configs/dip/denoise.py:small`, or the short `dip/denoise:small`, into file and argument."""
-    name, _, arg = spec.partition(":")
-    for path in (Path(name), ROOT / name, ROOT / "configs" / name, ROOT / "configs" / f"{name}.py"):
-        if path.is_file() and path.suffix in (".py", ".json"):
-            return path.resolve(), arg
-    raise unknown("config file", name, [f"configs/{p}.py" for p in list_configs()])
-
-
-def list_configs() -> list[str]:
-    """Every config under configs/, as `family/name`; files whose name starts with "_" hold shared parts."""
-    base = ROOT / "configs"
-    return sorted(str(p.relative_to(base).with_suffix("")) for p in base.rglob("*.py") if not p.stem.startswith("_"))
-
-
-def load_module(path: Path) -> types.ModuleType:
-    """Imports a Python file by path; a mistake in it is a one-line error."""
-    spec = importlib.util.spec_from_file_location("genjax_file_" + path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    with mistakes_in(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def mistakes_in(path: Path) -> Iterator[None]:
-    """Turns what the file's own lines raise into one line; what genjax raises keeps its traceback."""
-    try:
-        yield
-    except UserError:
-        raise
-    except SyntaxError as e:
-        raise UserError(f"{e.filename or path}:{e.lineno or 1}: {e.msg}") from None
-    except Exception as e:
-        frames = traceback.extract_tb(e.__traceback__)
-        lines = [f.lineno for f in frames if f.filename == str(path)]
-        if not lines or Path(frames[-1].filename).is_relative_to(ROOT / "genjax"):
-            raise
-        raise UserError(f"{path}:{lines[-1]}: {type(e).__name__}: {e}") from None
 
 
 def load(spec: str, overrides: typing.Iterable[str] = ()) -> ConfigDict:
@@ -306,22 +273,14 @@ def load(spec: str, overrides: typing.Iterable[str] = ()) -> ConfigDict:
 
 
 def read_json(path: Path) -> ConfigDict:
-    """The config saved in a file by `to_json`, finalized and locked."""
+    """The config saved in a file by `to_json`, finalized and locked; modules of its own are found where they were."""
+    made_by.recall(path.parent)
     try:
         return finalize(from_json(path.read_text()))
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: the saved config is not text") from None
-
-
-def describe(path: Path) -> str:
-    """The first line of a config's or figure's docstring, read without importing it."""
-    try:
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
-    except (SyntaxError, ValueError) as e:
-        return f"(not readable: {e})"
-    return doc.split("\n")[0]
 
 
 def to_json(config: ConfigDict) -> str:

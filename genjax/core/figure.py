@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax.core import config as config_lib
-from genjax.core import inspect
+from genjax.core import config_file, inspect
 from genjax.core import train as train_lib
 from genjax.core.experiment import Experiment
+from genjax.core.made_by import MadeBy
 from genjax.core.run import RunFolder, environment
 from genjax.core.snapshot import OpenedRun
 from genjax.errors import UserError
@@ -120,12 +122,16 @@ class FigureRun:
         if self.scale == "smoke":
             keep = [o for o in overrides if not o.startswith(("train.", "data.size"))]
             loaded = config_lib.smoke(config_lib.override(loaded, keep))
+            overrides = keep
         else:
             loaded = config_lib.override(loaded, overrides)
         folder = RunFolder(self.workdir / "runs" / re.sub(r"[^\w.=-]+", "_", case))
         number = f"run {len(self._runs) + 1}" + (f" of {self._planned}" if self._planned else "")
         log.info("%s: %s (%s)", number, case, config)
-        outcome = train_lib.train(loaded, str(folder.path), self.quiet)
+        words = ["python", "launch.py", "train", "--config", config]
+        words += ["--smoke"] if self.scale == "smoke" else []
+        by = MadeBy(shlex.join(words + [f"--config.{o}" for o in overrides]), config)
+        outcome = train_lib.train(loaded, str(folder.path), self.quiet, by=by)
         if outcome.preempted:
             raise train_lib.Preempted(f"{case}: interrupted and saved at step {outcome.step}")
         self._runs.append((case, outcome.seconds, outcome.step))
@@ -197,7 +203,7 @@ def load_figure(name: str, arg: str = "") -> tuple[Callable[[FigureRun], None], 
     """
     inspect.check_figure(name)
     module = config_lib.load_module(inspect.EXPERIMENTS / f"{name}.py")
-    draw = config_lib.with_arguments(module.run, arg)
+    draw = config_file.with_arguments(module.run, arg)
     return draw, getattr(module, "IMAGES", False), list(draw.keywords)
 
 
@@ -225,7 +231,7 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
     fig = FigureRun(f"{name}:{arg}" if arg else name, scale, folder, images, quiet)
     with waiting(lambda: f"drawing {fig.name}" + (f" (so far {fig.so_far})" if fig.so_far else "")):
         draw(fig)
-    fig.finish(config_lib.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
+    fig.finish(config_file.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
     return fig
 
 

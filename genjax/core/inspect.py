@@ -1,9 +1,11 @@
 """Verbs that look without running: list, diff, status."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from genjax.core import config as config_lib
+from genjax.core import config_file, made_by
 from genjax.core.run import RunFolder
 from genjax.errors import UserError, unknown
 from genjax.viz import jsonl
@@ -56,7 +58,7 @@ def listing() -> list[dict[str, str]]:
     rows = [("config", n, config_lib.ROOT / "configs" / f"{n}.py") for n in config_lib.list_configs()]
     rows += [("figure", n, EXPERIMENTS / f"{n}.py") for n in figures()]
     rows += [("bench", n, EXPERIMENTS / "bench" / f"{n}.py") for n in benchmarks()]
-    return [{"kind": kind, "name": name, "about": config_lib.describe(file)} for kind, name, file in rows]
+    return [{"kind": kind, "name": name, "about": config_file.describe(file)} for kind, name, file in rows]
 
 
 def listing_text(rows: list[dict[str, str]]) -> str:
@@ -69,6 +71,37 @@ def listing_text(rows: list[dict[str, str]]) -> str:
         lines.append(f"{plural} (python launch.py {command} NAME)")
         lines += [f"  {r['name']:{wide}}  {r['about']}" for r in rows if r["kind"] == kind]
     return "\n".join(lines)
+
+
+def _from_root(file: Path) -> Path:
+    return file.relative_to(config_lib.ROOT) if file.is_relative_to(config_lib.ROOT) else file
+
+
+def documents(name: str) -> str:
+    """The notebooks and structural arguments of the configs, figures and benchmarks of a name, for people.
+
+    Args:
+      name: `family/name`, a config's file, or a run folder, which kept its config's notebook.
+
+    Raises:
+      UserError: there is nothing of that name; names the nearest.
+    """
+    if (Path(name) / "config.json").exists():
+        return made_by.read(name).get("notebook") or "(this run kept no notebook: its config had none, or it is older)"
+    name = name.partition(":")[0].removesuffix(".py").removeprefix("experiments/")
+    found = []
+    with contextlib.suppress(UserError):
+        file, _ = config_file.find_config(name if name in config_lib.list_configs() else f"{name}.py")
+        found.append(("config", f"train --config {name}", file))
+    if name in figures():
+        found.append(("figure", f"reproduce {name}", EXPERIMENTS / f"{name}.py"))
+    if name.removeprefix("bench/") in benchmarks():
+        name = name.removeprefix("bench/")
+        found.append(("benchmark", f"bench {name}", EXPERIMENTS / "bench" / f"{name}.py"))
+    if not found:
+        raise unknown("config, figure or benchmark", name, {r["name"] for r in listing()})
+    return "\n\n".join(f"{kind} {name} (python launch.py {verb}; {_from_root(file)})\n\n"
+                       + config_file.document(file, name) for kind, verb, file in found)
 
 
 def _config_of(name: str):

@@ -5,10 +5,34 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import sys
+import traceback
 import typing
+from pathlib import Path
 from typing import Any
 
 from genjax.errors import UserError, unknown
+
+_folders: list[str] = []
+
+
+def search(folder: str | Path) -> None:
+    """Puts a config's folder on the path of imports, behind what is installed: targets may be modules beside it."""
+    folder = str(Path(folder).resolve())
+    if folder in _folders:
+        _folders.remove(folder)
+    _folders.append(folder)  # the last one is that of the config being read
+    if folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()  # the module may be newer than the last look into the folder
+
+
+def _mistake(e: Exception) -> UserError | None:
+    """The one line for what a module in one of the configs' folders raises while it is imported."""
+    at = [(e.filename, e.lineno)] if isinstance(e, SyntaxError) else []
+    at += [(f.filename, f.lineno) for f in traceback.extract_tb(e.__traceback__)[::-1]]
+    file, line = next(((f, n) for f, n in at if f and str(Path(f).parent) in _folders), (None, 0))
+    return file and UserError(f"{file}:{line}: {type(e).__name__}: {e}")
 
 
 @functools.cache
@@ -21,13 +45,16 @@ def resolve_target(target: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as e:
         if not (e.name and (module == e.name or module.startswith(e.name + "."))):
-            raise
+            raise _mistake(e) or e from None
         parent, _, last = e.name.rpartition(".")
         inside = getattr(importlib.import_module(parent), "__path__", ()) if parent else ()
         if not inside:
-            raise UserError(f"target {target!r}: no module named {e.name!r}") from None
+            beside = f", nor beside the config in {_folders[-1]}" if _folders else ""
+            raise UserError(f"target {target!r}: no module named {e.name!r}{beside}") from None
         names = [m.name for m in pkgutil.iter_modules(inside)]
         raise unknown(f"module in target {target!r}:", last, names) from None
+    except Exception as e:
+        raise _mistake(e) or e from None
     if not hasattr(found, attr):
         raise unknown(f"target in {module}", attr, [n for n in dir(found) if not n.startswith("_")])
     return getattr(found, attr)

@@ -20,11 +20,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax.core import config as config_lib
-from genjax.core import distributed, origin, watch
+from genjax.core import distributed, made_by, origin, watch
 from genjax.core import rng as rng_lib
 from genjax.core.best import Best, column
 from genjax.core.checkpoint import Checkpoints, layout, save_snapshot
 from genjax.core.experiment import Experiment, Programs
+from genjax.core.made_by import MadeBy
 from genjax.core.pace import Pace
 from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
 from genjax.core.run import RunFolder, environment, log_to
@@ -270,6 +271,8 @@ class _Loop:
                     raise
         self.saver.close()
         self.record.close()
+        if distributed.main():
+            made_by.end(self.folder.path, seconds)
         if distributed.main() and preempted:
             # A stop seen only now, in the call in flight, ends the run after one more call, as it would have.
             self.folder.mark("PREEMPTED", step=self.step, seconds=seconds, stopped=self.stopped, stop_at=self.stop_at,
@@ -339,7 +342,8 @@ def profile_steps(text: str | None) -> tuple[int, int] | None:
 
 
 def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[int, int] | None = None,
-          other_data: bool = False, begin_from: str | None = None) -> Outcome:
+          other_data: bool = False, begin_from: str | None = None,
+          by: MadeBy | None = None) -> Outcome:
     """Trains a finalized config in `workdir`; a workdir that holds this run is resumed, a finished one returns at once.
 
     Args:
@@ -350,6 +354,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
       other_data: a run that was started with other data goes on with these.
       begin_from: the folder of a run whose newest checkpoint a new run begins with: parameters, averages, optimisers
         and step; the config may be another as far as the state fits.
+      by: the command and the config's file, for the report.
 
     Raises:
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
@@ -393,6 +398,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
                     loop.stop_at = loop.step - 1 if info.get("stop_at") is None else info["stop_at"]
                     loop.stopped = info.get("trained", False)  # all that is missing is what a finished run leaves
                 distributed.from_main(lambda: folder.begin(config, layout(experiment.data.element_spec)))
+                distributed.from_main(lambda: made_by.begin(folder.path, by or MadeBy(), loop.start))
                 outcome = loop.run(signals)
             if watched:
                 watched.close()

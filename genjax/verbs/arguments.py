@@ -13,9 +13,9 @@ SNAPSHOT = ("in the place of the newest snapshot or checkpoint: a file, e.g. RUN
             " train.keep_best), a folder of RUN/checkpoints, or a step")
 
 
-def config(parser: argparse.ArgumentParser, trains: bool = False) -> None:
+def config(parser: argparse.ArgumentParser, trains: bool = False, required: bool = True) -> None:
     """Adds `--config`, `--config.KEY` and `--smoke`; for verbs that train `--deterministic` too."""
-    parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
+    parser.add_argument("--config", required=required, metavar="FILE[:ARG]",
                         help="config file with structural argument, e.g. configs/dip/denoise.py:small")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_overrides", help="override any key of the config")
     parser.add_argument("--smoke", action="store_true", help="the config's smoke form: two tiny steps")

@@ -79,7 +79,7 @@ def parse(argv: list[str], description: str | None = None) -> tuple[argparse.Nam
         raise unknown("verb", rest[0], VERBS)
     flags = {name: flags_of(sub) for name, sub in parser._subparsers._group_actions[0].choices.items()}
     if rest and "--config" in flags.get(rest[0], ()) and not any(w.split("=")[0] == "--config" for w in rest):
-        if len(rest) > 1 and not rest[1].startswith("-"):
+        if rest[0] != "show" and len(rest) > 1 and not rest[1].startswith("-"):
             raise UserError(f"{rest[0]} takes its config by name: write --config {rest[1]}")
     args, extra = parser.parse_known_args(rest)
     if extra:

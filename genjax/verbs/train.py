@@ -1,6 +1,7 @@
 """`launch.py train`: trains a config, or goes on with the run that its folder holds."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """Trains here, or starts the processes that do."""
     from genjax.core import distributed, report, train
+    from genjax.core.made_by import MadeBy
     from genjax.core.run import RunFolder
 
     config = common.load(args, overrides)
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     if launchers.starts_others(args):
         return launchers.train(args.argv, workdir, launchers.options(args))
     outcome = train.train(config, workdir, args.quiet, train.profile_steps(args.profile), args.other_data,
-                          args.begin_from)
+                          args.begin_from, MadeBy(shlex.join(["python", "launch.py", *args.argv]), args.config))
     if not distributed.main():
         return train.PREEMPTED_EXIT if outcome.preempted else 0
     if outcome.preempted:

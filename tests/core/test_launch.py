@@ -300,7 +300,7 @@ def test_an_interrupted_figure_says_so_and_exits_75(capsys, tmp_path, monkeypatc
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "fig.py").write_text(FIGURE % 5.0)
     monkeypatch.setattr(inspect_lib, "EXPERIMENTS", tmp_path)
-    monkeypatch.setattr(train_lib, "train", lambda *a: train_lib.Outcome(None, 7, True, {}, 1.0))
+    monkeypatch.setattr(train_lib, "train", lambda *a, **k: train_lib.Outcome(None, 7, True, {}, 1.0))
     assert launch.main(["reproduce", "toy/fig", "--workdir", str(tmp_path / "out"), "--quiet"]) == 75
     found = capsys.readouterr().err.strip().split("\n")[-1]
     assert found == "fast: interrupted and saved at step 7; run the same command again to go on"

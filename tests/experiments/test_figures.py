@@ -92,7 +92,7 @@ def test_what_is_not_judged():
 
 
 def test_a_signal_ends_a_figure_with_the_code_that_says_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_lib, "train", lambda *a: train_lib.Outcome(None, 7, True, {}, 1.0))
+    monkeypatch.setattr(train_lib, "train", lambda *a, **k: train_lib.Outcome(None, 7, True, {}, 1.0))
     with pytest.raises(train_lib.Preempted, match="case: interrupted and saved at step 7"):
         FigureRun("x/y", "smoke", tmp_path, None, True).train("case", "dip/denoise")
 
