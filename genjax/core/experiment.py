@@ -59,7 +59,8 @@ class TrainOptions:
 
     Attributes:
       steps: length of the run.
-      steps_per_call: device steps per dispatch (a loop on the device); more hides dispatch, delays stop signals.
+      steps_per_call: device steps per dispatch (a loop on the device), fewer where that many take long, so that stop
+        signals are answered in time (see `genjax.core.pace`); more hides dispatch.
         Metrics come from the device once per call and one call late, while the next one runs, so the device never
         waits for the log; a `stop` metric ends the run after that next call.
       log_every: metrics are written for every such step.

@@ -288,9 +288,8 @@ class _Loop:
         the newest checkpoint, or nothing is."""
         if self.step == self.start and not self.pending:
             self.folder.mark("PREEMPTED", step=self.step, seconds=0.0, stopped=self.stop_at is not None,
-                             stop_at=self.stop_at)
-            log.warning("interrupted before the first step; run the same command again to go on")
-            os._exit(PREEMPTED_EXIT)
+                             stop_at=self.stop_at, trained=self.stopped)
+            _leave_untrained()
 
     def _keep(self, variables: dict[str, Any]) -> tuple[str, ...]:
         """Everything that a finished run leaves beside its checkpoint, and the task's remarks; what was trained comes
@@ -329,6 +328,12 @@ def steadier(config: ConfigDict) -> str:
     advice = [f"lower {' or '.join(rates)}"] if rates else []
     advice += [f"clip gradients, e.g. {clips[0]}=1"] if clips else []
     return " or ".join(advice) or "smaller steps of its optimisers may help"
+
+
+def _leave_untrained() -> None:
+    """Ends the process at once where this start has trained nothing: whatever a compilation or a restore is at."""
+    log.warning("interrupted before the first step; run the same command again to go on")
+    os._exit(PREEMPTED_EXIT)
 
 
 def profile_steps(text: str | None) -> tuple[int, int] | None:
@@ -387,6 +392,7 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
         watched = watch.end_if_lost(PREEMPTED_EXIT) if distributed.several() else None
         try:
             with distributed.Signals() as signals, distributed.peers():  # from here on: compiling takes seconds
+                signals.leave = _leave_untrained
                 loop = _Loop(config, programs, folder, quiet, profile, data, begun)
                 stopped = bool(info.get("stopped")) and info.get("step") == loop.step
                 if was == "done" and (loop.step >= loop.total or stopped):
