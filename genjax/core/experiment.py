@@ -196,10 +196,10 @@ class Programs:
         step, total = 0, self.experiment.steps("steps")
         while step < total:
             try:
-                sh.batch_shardings(self._spec(step), self.mesh, self.constant)
+                sh.batch_shardings(self._spec(step), self.mesh, self.constant,
+                                   "the batch sizes of config.data's schedule")
             except UserError as e:
-                raise UserError(f"from step {step} on, {e}".replace(
-                    "the batch's size (config.data)", "the batch sizes of config.data's schedule")) from None
+                raise UserError(f"from step {step} on, {e}") from None
             step = self.experiment.data.next_change(step)
 
     def _spec(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:

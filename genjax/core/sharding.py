@@ -151,10 +151,12 @@ def tree_shardings(tree: Any, rules: Sequence[str], mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(choose, tree)
 
 
-def batch_shardings(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, constant: bool) -> dict[str, NamedSharding]:
+def batch_shardings(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, constant: bool,
+                    size: str = "the batch's size in config.data") -> dict[str, NamedSharding]:
     """Batches are split over data x fsdp along dimension 0.
 
-    A constant batch (a few images to restore) that does not divide is replicated; any other is an error.
+    A constant batch (a few images to restore) that does not divide is replicated; any other is an error, which says
+    to change `size`.
     """
     n = math.prod(mesh.shape[a] for a in BATCH)
     out = {}
@@ -165,7 +167,7 @@ def batch_shardings(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, consta
             out[name] = NamedSharding(mesh, PartitionSpec())
         else:
             raise UserError(f"a batch of {s.shape[0]} does not divide over {n} devices (mesh data x fsdp);"
-                            " change the batch's size (config.data) or config.mesh")
+                            f" change {size} or config.mesh")
     return out
 
 
