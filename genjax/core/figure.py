@@ -183,9 +183,12 @@ class FigureRun:
              "rows": rows}, indent=2) + "\n")
         verdict = "done" if not any(r["pass"] is not None for r in rows) else "pass" if self.passed else "fail"
         page = Report(self.name, f"python launch.py reproduce {self.name} --scale {self.scale}", status=verdict)
-        page.text("\n\n".join([about, *self._notes]))
+        page.notebook(about)
+        page.text("\n\n".join(self._notes))
         for caption, path in self._pictures:
             page.images([Panel(path.read_bytes(), caption=caption)], columns=1)
+        for film in sorted(self.workdir.glob("*.gif")):
+            page.images([Panel(film.read_bytes(), caption=film.name)], columns=1)
         if rows:
             page.section("Expected against got").rows(rows)
         if self._runs:
@@ -231,7 +234,7 @@ def reproduce(name: str, scale: Scale, workdir: str | None, images: str | None, 
     fig = FigureRun(f"{name}:{arg}" if arg else name, scale, folder, images, quiet)
     with waiting(lambda: f"drawing {fig.name}" + (f" (so far {fig.so_far})" if fig.so_far else "")):
         draw(fig)
-    fig.finish(config_file.describe(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
+    fig.finish(config_file.notebook(inspect.EXPERIMENTS / f"{name}.py"), time.time() - began)
     return fig
 
 

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from genjax.core import best as best_lib
 from genjax.core import config as config_lib
-from genjax.core import origin, record, snapshot
+from genjax.core import made_by, origin, record, snapshot
 from genjax.core import run as run_lib
 from genjax.core.run import RunFolder
+from genjax.errors import UserError
 from genjax.metrics.recipe import Value
 from genjax.viz import jsonl
 from genjax.viz.grid import Panel
@@ -58,6 +59,11 @@ def _measured(page: Report, folder: RunFolder, rows: list[dict[str, Any]], info:
     table = [_provenance(step, v) for v in newest.values()]
     table += [_provenance(at, v) for at, v in record.by_recipe(folder) if v not in newest.values()]
     later = folder.path / snapshot.EVALUATIONS
+    plain = [{"step": r.get("step"), "snapshot": r.get("snapshot")} | {
+        k: v for k, v in r.items() if isinstance(v, float) and k not in ("step", "seconds", *(r.get("recipes") or {}))}
+        for r in (jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ())]
+    if any(len(r) > 2 for r in plain):
+        page.section("Evaluated afterwards").text("By `launch.py eval`.").table(plain)
     for row in jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ():
         table += [_provenance(row.get("step"), v) for v in record.values(row.get("recipes") or {}).values()]
     if table:
@@ -86,6 +92,19 @@ def _provenance(step: int | None, value: Value) -> dict[str, Any]:
             "of": r.reals, "arithmetic": r.dtype, "8 bits": r.uint8, "parameters": own, "recipe": r.id}
 
 
+def _inputs(config: ConfigDict) -> list[Panel]:
+    """What a restoration began with: the degraded picture, its mask where it has holes, and the clean one if known."""
+    if not config.data.target.startswith("genjax.data.restoration."):
+        return []
+    try:
+        batch = config_lib.build(config.data, config).batch(0)
+    except (UserError, OSError):  # the picture is no longer there
+        return []
+    names = [n for n in ("observed", "mask", "clean") if n in batch and not (n == "mask" and batch[n].min() == 1)]
+    return [Panel(np.clip(np.asarray(batch[n][i]), 0, 1), caption=n) for i in range(min(4, len(batch["observed"])))
+            for n in names]
+
+
 def write(run: str | Path) -> Path:
     """Assembles the report of a run folder; returns its path."""
     folder = RunFolder(run)
@@ -96,20 +115,29 @@ def write(run: str | Path) -> Path:
     if info.get("steps_per_second"):
         speeds = speeds or [info["steps_per_second"]]
     facts = {"steps": info.get("step", rows[-1]["step"] if rows else 0)}
-    if info.get("seconds"):
-        facts["seconds"] = info["seconds"]
+    took = made_by.seconds(folder.path) or ((info["seconds"], 1) if info.get("seconds") else None)
+    if took:
+        facts["seconds" if took[1] == 1 else f"seconds in {took[1]} starts"] = took[0]
     if speeds:
         facts["steps / s (median)"] = sorted(speeds)[len(speeds) // 2]
     page = Report(folder.path.name, config.task.target, status=state)
     if best := best_lib.kept(folder):
         facts[f"best {best['best']['metric']} (step {best['step']})"] = best["best"]["value"]
     page.facts(facts | info.get("metrics", {}))
+    made = made_by.read(folder.path)
+    page.notebook(made.get("notebook", ""))
+    said = [made.get("command"), *(leg.get("command") for leg in made.get("legs", ()))]
+    commands = list(dict.fromkeys(filter(None, said)))
+    if commands:
+        page.code("\n".join(commands), "made by" if len(commands) == 1 else "made by, start after start")
     if info.get("reason"):
         page.text(f"Reason: {info['reason']}")
     if begun := origin.begun_from(folder):
         page.text(f"This run was {origin.text(begun)}.")
     for n, line in enumerate(origin.data_lines(folder)):
         (page if n else page.section("Data")).text(line)
+    if inputs := _inputs(config):
+        page.section("Input").images(inputs)
     _measured(page, folder, rows, info)
     pictures = sorted(folder.samples.glob("*.png"))
     if pictures:

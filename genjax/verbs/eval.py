@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     Raises:
       UserError: there is nothing to measure.
     """
-    from genjax.core import snapshot
+    from genjax.core import report, snapshot
     from genjax.errors import UserError
 
     chosen = [f"task.evaluation.metrics={args.metrics}"] if args.metrics else []
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
         can = "evaluation" in snapshot.OpenedRun(args.run).config.task
         fix = "; add --metrics NAMES, e.g. --metrics fid (see eval --help)" if can else ": its task has no metrics"
         raise UserError(f"{args.run} measures nothing{fix}")
+    report.write(args.run)
     if args.json != "-":
         print("\n".join(f"{k:24} {v}" for k, v in row.items()))
     common.write_json(args.json, row)

@@ -1,12 +1,16 @@
 """Progress with rate and time left: a tqdm bar on a terminal, plain lines for a file or a pipe."""
 
 import contextlib
+import itertools
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from genjax.viz import waiting
+
+_BAR = 50  # characters of a terminal's line for percent, a short bar, times and rate
 
 
 class Progress:
@@ -68,7 +72,7 @@ class Progress:
         if self._bar is not None:
             if now - self._printed >= 0.2 or self.n == self.total:
                 self._printed = now
-                self._postfix = self._metric_text()
+                self._postfix = self._metric_text(self._columns())
                 self._bar.set_postfix_str(self._postfix, refresh=False)
             self._bar.update(n)
             return
@@ -97,7 +101,7 @@ class Progress:
         self._closed = True
         self._held.close()
         if self._bar is not None:
-            self._bar.set_postfix_str(self._metric_text(), refresh=False)
+            self._bar.set_postfix_str(self._metric_text(self._columns()), refresh=False)
             self._bar.close()
             return
         done = self.n - self._initial
@@ -142,9 +146,18 @@ class Progress:
         metrics = self._metric_text()
         return ", ".join(parts + [metrics] * bool(metrics))
 
-    def _metric_text(self) -> str:
-        return ", ".join(f"{k} {v if isinstance(v, str) else format(float(v), '.4g')}"
-                         for k, v in self._metrics.items())
+    def _columns(self) -> int:
+        return (self._bar.dynamic_ncols(self._stream)[0] if callable(self._bar.dynamic_ncols) else self._bar.ncols
+                ) or shutil.get_terminal_size().columns
+
+    def _metric_text(self, columns: int | None = None) -> str:
+        """The metrics, or as many whole ones as a line of `columns` has room for beside the count, rate and name."""
+        parts = [f"{k} {v if isinstance(v, str) else format(float(v), '.4g')}" for k, v in self._metrics.items()]
+        if columns is None:
+            return ", ".join(parts)
+        room = columns - len(self.desc) - _BAR - 2 * len(str(self.total or self.n))
+        ends = itertools.accumulate(len(p) + 2 for p in parts)
+        return ", ".join(p for p, end in zip(parts, ends, strict=True) if end <= room + 2)
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)

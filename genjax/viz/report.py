@@ -22,6 +22,9 @@ from genjax.viz.grid import Panel, png_bytes
 from genjax.viz.report_style import CSS
 
 CHIPS = {"done": "good", "pass": "good", "failed": "bad", "fail": "bad"}  # status -> colour; others are grey
+RELATIONS = {"within": "within the tolerance of it", "at_least": "at least that (less the tolerance)",
+             "at_most": "at most that (plus the tolerance)"}
+SHEET = 640  # sheets are enlarged by whole numbers up to this many pixels
 TINY = 160  # images smaller than this are enlarged with hard pixels
 
 
@@ -74,6 +77,13 @@ class Report:
         """Adds paragraphs, parted by empty lines; words between backquotes are set as code."""
         paragraphs = [p for p in re.split(r"\n\s*\n", text.strip()) if p.strip()]
         return self._add("".join(f"<p>{_marked(p)}</p>" for p in paragraphs))
+
+    def notebook(self, text: str) -> "Report":
+        """Adds a docstring: its first line as a text, the rest as it is set there."""
+        first, _, rest = text.strip().partition("\n")
+        self.text(first)
+        return self.code(rest.strip("\n"), "from the file's docstring: source, commands, what to expect", True) if (
+            rest.strip()) else self
 
     def facts(self, facts: Mapping[str, Any]) -> "Report":
         """Adds a row of tiles, name over value: the handful of numbers to see first."""
@@ -140,15 +150,17 @@ class Report:
                 if name == "pass":
                     cells.append(f'<td><span class="chip {chip[0]}">{chip[1]}</span></td>')
                     continue
-                shown = number(value)
+                shown = RELATIONS.get(value, number(value)) if name == "relation" else number(value)
                 if name == "tolerance" and _is_number(value):
-                    shown = f"± {shown}"
+                    shown = f"± {shown}" if value and row.get("expected") is not None else "–"
                 kind = ["number"] if name in right or _is_number(value) else []
                 kind += [name] if name in ("got", "source") else []
                 cells.append(f"<td{_classes(*kind)}>{_text(shown)}</td>")
             body.append(f"<tr{_classes('bad' if chip[0] == 'bad' else '')}>{''.join(cells)}</tr>")
         head = "".join(f"<th{_classes('number' if n in right else '')}>{_text('' if n == 'pass' else n)}</th>"
                        for n in names)
+        if any(r.get("expected") is not None and r.get("pass") is None for r in rows):
+            self.text("not judged: the expected number is shown to compare with, it does not pass or fail this figure.")
         if judged:
             chip = "good" if all(judged) else "bad"
             self._add(f'<p><span class="chip {chip}">{sum(judged)} of {len(judged)} pass</span></p>')
@@ -171,7 +183,7 @@ class Report:
         """Adds pictures side by side.
 
         Args:
-          panels: `Panel`s, or images alone: [H,W(,1|3|4)] float in [0,1] or uint8, or the bytes of a PNG.
+          panels: `Panel`s, or images alone: [H,W(,1|3|4)] float in [0,1] or uint8, or the bytes of a PNG or GIF.
           columns: pictures per row; None fits as many as are readable. 1 shows each at its own size, as for
             sheets.
           title: a line above.
@@ -180,14 +192,16 @@ class Report:
         for panel in panels:
             panel = panel if isinstance(panel, Panel) else Panel(panel)
             png = panel.image if isinstance(panel.image, bytes) else png_bytes(panel.image)
-            width, height = _png_size(png)
-            tiny = ' class="tiny"' if max(width, height) < TINY else ""
+            width, height, kind = _size(png)
+            whole = max(1, SHEET // max(width, height)) if columns == 1 else 1
+            tiny = ' class="tiny"' if max(width, height) < TINY or whole > 1 else ""
+            tiny += f' style="width: {width * whole}px"' if whole > 1 else ""
             caption = (f"<b>{_text(panel.title)}</b>" if panel.title else "") + _text(panel.caption)
             name = escape(" ".join(t for t in (panel.title, panel.caption) if t) or "image", quote=True)
             figures.append(
                 f"<figure{_classes('whole' if columns == 1 else '')}>"
                 f'<img{tiny} width="{width}" height="{height}" alt="{name}"'
-                f' src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+                f' src="data:image/{kind};base64,{base64.b64encode(png).decode()}">'
                 + (f"<figcaption>{caption}</figcaption>" if caption else "") + "</figure>")
         if not figures:
             return self
@@ -318,7 +332,10 @@ def _marked(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
-def _png_size(png: bytes) -> tuple[int, int]:
-    if png[:8] != b"\x89PNG\r\n\x1a\n":
-        raise UserError("image bytes handed to a report must be a PNG file's")
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+def _size(image: bytes) -> tuple[int, int, str]:
+    """Width, height and "png" or "gif" of an image file's bytes."""
+    if image[:4] == b"GIF8":
+        return int.from_bytes(image[6:8], "little"), int.from_bytes(image[8:10], "little"), "gif"
+    if image[:8] != b"\x89PNG\r\n\x1a\n":
+        raise UserError("image bytes handed to a report must be a PNG or GIF file's")
+    return int.from_bytes(image[16:20]), int.from_bytes(image[20:24]), "png"

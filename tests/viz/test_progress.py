@@ -73,3 +73,14 @@ def test_a_terminal_gets_a_bar():
 
 def test_clock_time():
     assert [clock_time(s) for s in (0, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+
+
+def test_metrics_that_a_terminal_has_no_room_for_are_left_out_whole():
+    progress = Progress(100, "run", stream=io.StringIO())
+    progress.update(1, {f"metric_{i}": 1.25 for i in range(20)})
+    whole = progress._metric_text()
+    for columns in (60, 80, 120, 1000):
+        shown = progress._metric_text(columns)
+        assert whole.startswith(shown) and len(shown) + 50 + len("run") + 6 <= max(columns, 59)
+        assert all(len(part.split()) == 2 for part in shown.split(", ") if part)
+    assert progress._metric_text(1000) == whole and len(progress._metric_text(120)) > 30
