@@ -52,12 +52,14 @@ def unreadable(folder: Path) -> str:
     try:
         if not (folder / "config.json").exists():
             return ""  # killed before there was a run
-        found = str(inspect.status(str(folder))["digest"])
+        found = inspect.status(str(folder))
+        if "error" in found:
+            return found["error"]
         for file in (folder / "snapshots").glob("step_*.npz"):
             load_snapshot(file)
     except UserError as e:
         return str(e)
-    return found if found.startswith("unreadable") else ""
+    return found["digest"] if str(found["digest"]).startswith("unreadable") else ""
 
 
 def ending(folder: Path) -> dict[str, Any]:
