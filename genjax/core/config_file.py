@@ -22,6 +22,12 @@ from genjax.errors import UserError, unknown
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class Asking(str):
+    """An empty structural argument that notes in `defaults` what `parse_arg` would have taken."""
+
+    defaults: dict[str, Any] | None = None  # None: nothing was parsed
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
     """Parses the structural argument of a config, the part after ":" in `configs/x.py:small,res=64`.
 
@@ -35,6 +41,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
     Raises:
       UserError: unknown key or a value of another type.
     """
+    if isinstance(arg, Asking):
+        arg.defaults = (arg.defaults or {}) | defaults
     out = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
         key, eq, text = item.partition("=")
@@ -120,24 +128,29 @@ def describe(path: Path) -> str:
     return notebook(path).split("\n")[0]
 
 
-def structural_arguments(path: Path) -> tuple[dict[str, str], str]:
-    """`{name: default as Python text}` of a file's structural arguments, and what the file says of them."""
-    tree = ast.parse(path.read_text())
-    named = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
-    if run := named.get("run"):
-        plain = run.args.args[1:]
-        defaults = run.args.defaults[len(run.args.defaults) - len(plain):] if plain else []
-        pairs = [*zip(plain, defaults, strict=True), *zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)]
-        return {a.arg: ast.unparse(d) for a, d in pairs}, ast.get_docstring(run) or ""
-    calls = [c for c in ast.walk(tree) if isinstance(c, ast.Call) and ast.unparse(c.func).endswith("parse_arg")]
-    about = ast.get_docstring(named["get_config"]) if "get_config" in named else ""
-    return {k.arg: ast.unparse(k.value) for c in calls for k in c.keywords if k.arg}, about or ""
+def structural_arguments(path: Path) -> tuple[dict[str, Any], str]:
+    """`{name: default}` of the structural arguments that a config, figure or benchmark takes, and what the file says of
+    them (the docstring of `get_config` or `run`).
+
+    Raises:
+      UserError: a mistake in the file.
+    """
+    module = load_module(path)
+    if run := getattr(module, "run", None):
+        _, *more = inspect.signature(run).parameters.values()
+        return {p.name: p.default for p in more}, inspect.getdoc(run) or ""
+    get_config, asking = getattr(module, "get_config", None), Asking()
+    if get_config is None:
+        return {}, ""
+    with contextlib.suppress(UserError), mistakes_in(path):
+        get_config(asking)
+    return asking.defaults or {}, inspect.getdoc(get_config) or ""
 
 
 def document(path: Path, name: str) -> str:
     """A file's notebook and its structural arguments, for people."""
     found, about = structural_arguments(path)
-    rows = [(k, type(ast.literal_eval(v)).__name__ if _is_literal(v) else "", v) for k, v in found.items()]
+    rows = [(k, type(v).__name__, repr(v)) for k, v in found.items()]
     wide = [max((len(r[i]) for r in rows), default=0) for i in range(2)]
     lines = [notebook(path) or "(no docstring)", ""]
     lines.append(f"structural arguments ({name}:KEY=VALUE,...; KEY alone is True):" if rows else
@@ -151,10 +164,3 @@ def document(path: Path, name: str) -> str:
     lines += [f"  --sweep {n}  {d.partition(chr(10))[0]}" for n, d in sweeps.items()]
     return "\n".join(lines)
 
-
-def _is_literal(text: str) -> bool:
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return False
-    return True

@@ -158,6 +158,10 @@ def test_every_file_documents_its_arguments(row):
     assert bool(found) <= bool(about)
     if row["kind"] == "config":
         assert all(name in about for name in found), (found, about)  # each is explained
+        with pytest.raises(UserError, match="no_such_argument"):  # and each is one that the file takes
+            config_lib.load(f"{row['name']}:{','.join(f'{k}={v}' for k, v in found.items())},no_such_argument")
+    if row["name"].startswith("dip/") and row["kind"] == "config":  # parsed by a function that these files share
+        assert {"small", "size"} <= set(found)
 
 
 # Attributes set in Python
