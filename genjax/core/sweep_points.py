@@ -259,14 +259,16 @@ class PointRun:
             metrics = {k: v for k, v in last.get("eval", {}).items() if k != "step"}
             live = {**last.get("speed", {}), **last.get("train", {})}
             step = max(step, int(live.get("step", -1)) + 1)
-        reason = ""
+        reason, logged = "", self.follow.logged()
         if state == "failed":
-            why = self.folder.unreadable(resolve=True) if mark == "done" else ""
-            reason = why or str(info.get("reason") or self.last_words())
+            reason = str(info.get("reason") or self.last_words())
+            if mark == "done" and (why := self.folder.unreadable(resolve=True)):  # nor are its numbers
+                reason = f"{why}; move {self.folder.path} away to train this point again"
+                metrics, live, logged = {}, {}, {}
         values = {k: self.point.get(k, self._values.get(k)) for k in keys if k in self._values or k in self.point}
         how = {k: v.recipe for k, v in record.recipes(self.folder, metrics).items()}
         return Row(self.name, state, step, values, metrics, live, self.folder.path, reason, recipes=how,
-                   logged=self.follow.logged())
+                   logged=logged)
 
     @property
     def log_file(self) -> Path:

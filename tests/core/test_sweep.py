@@ -351,6 +351,8 @@ def test_a_run_that_cannot_be_read_is_a_row_of_its_own(config, tmp_path, fake, c
         rows, *_ = command(capsys, config, "rates", *work, *more, code=code)
         assert [rows[x]["state"] for x in (0.1, 0.01, 0.001)] == ["done", "failed", "done"]
         assert "config.json: the saved config is not readable" in rows[0.01]["reason"]
+        assert f"move {broken} away" in rows[0.01]["reason"]
+        assert rows[0.01]["metrics"] == {} and rows[0.01]["logged"] == {}, "what cannot be read is not ranked"
     assert launch.main(["report", str(tmp_path / "sweep")]) == 0
     assert fake.started == [0.1, 0.01, 0.001]
 
