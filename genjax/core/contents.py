@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.data import images
+from genjax.data import folders, images
 from genjax.data.posed import PosedImages
 from genjax.data.source_array import Part
 from genjax.data.source_folder import FolderSource
@@ -43,7 +43,8 @@ def open_contents(spec: str, split: str = "train", **options: Any) -> Contents:
     """
     kind, colon, rest = spec.partition(":")
     path = Path(rest).expanduser()
-    if spec.startswith(("builtin:photos/", "builtin:textures/")) or (kind not in KINDS and Path(spec).is_file()):
+    own = kind not in KINDS  # no kind of source is named
+    if spec.startswith(("builtin:photos/", "builtin:textures/")) or (own and Path(spec).expanduser().is_file()):
         x = images.load_pixels(spec)
         source = ArraySource(x[None], name=spec, files=(images.resolve(spec),))
         return Contents(source, summarize(source))
@@ -52,6 +53,8 @@ def open_contents(spec: str, split: str = "train", **options: Any) -> Contents:
         data = _posed(spec)
         views = (*data.train.images, *data.test.images)
         return Contents(ArraySource(views, name=spec), summarize(data))
+    if own and Path(spec).suffix.lower() in folders.suffixes() and not Path(spec).is_dir():
+        images.resolve(spec)  # says what is wrong with the picture that is meant
     source = open_source(spec, split, **options)
     return Contents(source, summarize(source))
 

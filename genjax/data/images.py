@@ -3,8 +3,8 @@
 Letters: H height, W width, C channels (1 or 3). Files are read by Pillow, so every common format works. What
 is decided here once, for the whole of genjax:
 
-* 16-bit grey PNG and TIFF are divided by 65535, 32-bit integers too, but where none is above 255: then a TIFF may mean
-  8 bits, and is refused. 16-bit colour PNG is read by Pillow as 8-bit.
+* 16-bit grey PNG and TIFF are divided by 65535, 32-bit integers too. Where none is above 255 (and one above 0) they may
+  mean 8 bits, and are refused. 16-bit colour PNG is read by Pillow as 8-bit.
 * Transparent pixels are laid over white, as a browser shows them (over black for masks: transparent = hole).
 * A photograph is turned the way its EXIF orientation says; EXIF that cannot be read says nothing.
   An animation gives its first frame.
@@ -155,14 +155,14 @@ def _decode(path: Path, picture: Image.Image, background: float) -> np.ndarray:
     """[H, W, 1 or 3], uint8 for opaque 8-bit pictures and float32 in [0, 1] otherwise."""
     mode = picture.mode
     if mode.startswith("I;16"):
-        return np.asarray(picture).astype(np.float32)[..., None] / 65535.0
+        x = np.asarray(picture)
+        _no_eight_bits(path, x, 16)
+        return x.astype(np.float32)[..., None] / 65535.0
     if mode == "I":
         x = np.asarray(picture)
         if x.min() < 0 or x.max() > 65535:
             raise errors.UserError(f"{path} holds 32-bit integers from {x.min()} to {x.max()}; save it as 8- or 16-bit")
-        if picture.format == "TIFF" and 0 < x.max() <= 255:
-            raise errors.UserError(f"{path} holds 32-bit integers from {x.min()} to {x.max()}, which may mean 8 bits or"
-                                   " 16; save it as 8- or 16-bit")
+        _no_eight_bits(path, x, 32)
         return x.astype(np.float32)[..., None] / 65535.0
     if mode == "F":
         x = np.asarray(picture, np.float32)
@@ -180,6 +180,13 @@ def _decode(path: Path, picture: Image.Image, background: float) -> np.ndarray:
     if mode in ("1", "L"):
         return np.asarray(picture.convert("L"))[..., None]
     return np.asarray(picture.convert("RGB"))  # palette, CMYK, YCbCr, Lab, HSV too
+
+
+def _no_eight_bits(path: Path, x: np.ndarray, bits: int) -> None:
+    """Refuses wide integers of which none is above 255: divided by 65535 they would be as good as black."""
+    if 0 < x.max() <= 255:
+        raise errors.UserError(f"{path} holds {bits}-bit integers from {x.min()} to {x.max()}, which may mean 8 bits or"
+                               " 16; save it as 8-bit, or spread its values over 0 to 65535")
 
 
 def to_float(x: np.ndarray) -> np.ndarray:

@@ -21,10 +21,12 @@ from genjax import errors
 from genjax.data import images
 
 _PINHOLE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE")
-_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-_FLAGS = ("is_fisheye", "rolling_shutter")
+_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "b1", "b2", "s1", "s2", "s3", "s4")
+_BENT = (*_DISTORTION, "distortion_params", "distortion_coefficients", "dist_coeffs", "distortion", "is_fisheye",
+         "rolling_shutter", "rolling_shutter_time")  # one number or a list; only zeros are a pinhole camera
+_MATRICES = ("intrinsic_matrix", "camera_matrix", "intrinsics", "K")
 _INTRINSICS = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy", "w", "h")
-_READ = (*_INTRINSICS, *_DISTORTION, *_FLAGS, "camera_model", "frames", "file_path", "transform_matrix", "rotation",
+_READ = (*_INTRINSICS, *_BENT, *_MATRICES, "camera_model", "frames", "file_path", "transform_matrix", "rotation",
          "time", "mask_path")  # NeRF's synthetic `rotation` is that of the turntable, which the matrix has in it
 
 
@@ -197,19 +199,23 @@ def _transforms(file: Path, background: float, size: int) -> Views:
 def _lens(file: Path, meta: dict[str, Any], frames: list[dict[str, Any]]) -> dict[str, float]:
     """The numbers that describe the one camera of all frames; what no pinhole camera has is refused."""
     lens = {}
-    for key in (*_INTRINSICS, *_DISTORTION, *_FLAGS):
-        values = {float(f[key]) if key in f else None for f in frames}
+    for key in _INTRINSICS:
+        values = {_number(file, key, f.get(key)) for f in frames}
         if len(values) > 1:
             raise errors.UserError(f"{file}: {key!r} differs from frame to frame; only one camera for all is read, so"
                                    " resample the pictures to one")
         value = next(iter(values), None)
-        value = meta.get(key) if value is None else value
+        value = _number(file, key, meta.get(key)) if value is None else value
         if value is not None:
-            lens[key] = float(value)
-    bent = next((k for k in (*_DISTORTION, *_FLAGS) if lens.get(k)), None)
+            lens[key] = value
+    said = [(k, m[k]) for m in (meta, *frames) for k in (*_BENT, *_MATRICES) if k in m and _nonzero(m[k])]
+    if matrix := next((k for k, _ in said if k in _MATRICES), None):
+        raise errors.UserError(f"{file} has {matrix}, which is not read: write it as fl_x, fl_y, cx, cy, w and h (in"
+                               " pixels) and take it away")
+    bent = next(iter(said), None)
     models = {str(m.get("camera_model", _PINHOLE[0])) for m in (meta, *frames)}
     if bent or not models <= set(_PINHOLE):
-        what = f"{bent}={lens[bent]:g}" if bent else f"camera_model {sorted(models - set(_PINHOLE))[0]}"
+        what = f"{bent[0]}={json.dumps(bent[1])}" if bent else f"camera_model {sorted(models - set(_PINHOLE))[0]}"
         raise errors.UserError(f"{file} says {what}, and lenses that distort are not read: undistort the pictures (such"
                                " as by COLMAP's image_undistorter) and write their camera")
     if len({f.get("time") for f in frames}) > 1:
@@ -224,6 +230,19 @@ def _lens(file: Path, meta: dict[str, Any], frames: list[dict[str, Any]]) -> dic
         if not 0 < lens.get(key, 1.0) < math.pi:
             raise errors.UserError(f"{file}: {key}={lens[key]:g} is to be an angle between 0 and pi")
     return lens
+
+
+def _number(file: Path, key: str, value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError) as e:
+        raise errors.UserError(f"{file}: {key!r} is to be one number, not {json.dumps(value)[:60]}") from e
+
+
+def _nonzero(value: Any) -> bool:
+    """Whether a number, a list of them, or what they are named by says anything but zero; false and null say zero."""
+    inside = value.values() if isinstance(value, dict) else value
+    return any(map(_nonzero, inside)) if isinstance(value, (list, dict)) else value not in (0, None, "")
 
 
 def _camera(file: Path, lens: dict[str, float], h: int, w: int, size: int) -> dict[str, Any]:

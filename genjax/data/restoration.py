@@ -193,8 +193,9 @@ class RestorationSet:
             if not any(c in spec for c in "./\\") and not Path(spec).exists():
                 raise errors.unknown("mask", spec, masks.KINDS)
             read = images.load_mask(spec, size=original, invert=self.invert_mask, threshold=self.mask_threshold)
-            known = (self._fit(read) >= 0.5).astype(np.float32)
+            known, elsewhere = (self._fit(read) >= 0.5).astype(np.float32), not read.all()
         else:
+            elsewhere = False  # drawn at its final size
             known = masks.make_mask(spec, *picture.shape[:2], seed=(self.seed, n))
         known = masks.dilate_holes(known, self.mask_dilate)
         hidden = 1 - known.mean()
@@ -208,7 +209,7 @@ class RestorationSet:
                     f" (--config.data.invert_mask={other} for the other side)")
         if hidden == 0:
             where, more = ((" of the middle that is kept", ", or size=0 to keep the whole picture")
-                           if self._frames(original)[0] != original else ("", ""))
+                           if elsewhere and self._frames(original)[0] != original else ("", ""))
             raise errors.UserError(f"the mask {spec} hides nothing{where}, so there is nothing to restore; give one"
                                    f" with a hole (black in a file, or white with invert_mask=True){more}")
         if hidden == 1:

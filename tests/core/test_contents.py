@@ -83,7 +83,8 @@ def test_every_kind_of_source(tmp_path, capsys, monkeypatch, spec, argv, says):
 
 @pytest.mark.parametrize("argv, says", [
     (["folder:nowhere"], "does not exist"), (["."], "write folder:."), (["builtin:digits", "--crops", "8"], "'crops'"),
-    (["nowhere.png"], "unknown data source"), (["builtin:digits", "--split", "tset"], "did you mean 'test'")])
+    (["nowhere.png"], "no picture at nowhere.png; "), (["nowhere"], "unknown data source"),
+    (["builtin:digits", "--split", "tset"], "did you mean 'test'")])
 def test_what_cannot_be_shown_is_one_line(tmp_path, capsys, monkeypatch, argv, says):
     monkeypatch.chdir(tmp_path)
     err = data(capsys, *argv, code=2).err

@@ -264,12 +264,14 @@ def test_a_dangling_link_names_where_it_leads(tmp_path):
 
 
 @pytest.mark.parametrize("top, want", [(200, None), (255, None), (256, 256 / 65535), (40000, 40000 / 65535), (0, 0.0)])
-def test_integers_of_32_bits_whose_white_is_not_known(tmp_path, top, want):
-    path = written(tmp_path / "i.tif", Image.fromarray(np.full((4, 4), top, np.int32)))
+@pytest.mark.parametrize("name, dtype", [("i.tif", np.int32), ("i.tif", np.uint16), ("i.png", np.uint16)])
+def test_wide_integers_whose_white_is_not_known(tmp_path, top, want, name, dtype):
+    path = written(tmp_path / name, Image.fromarray(np.full((4, 4), top, dtype)))
     if want is None:
-        with pytest.raises(UserError, match="may mean 8 bits or 16") as info:
-            images.load_image(path)
-        assert "i.tif" in one_line(info)
+        for read in (images.load_image, images.load_pixels):
+            with pytest.raises(UserError, match="may mean 8 bits or 16; save it as 8-bit") as info:
+                read(path)
+            assert name in one_line(info)
     else:
         np.testing.assert_allclose(images.load_image(path), want, atol=1e-7)
 

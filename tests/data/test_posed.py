@@ -167,6 +167,7 @@ def pictures(folder, meta, h=12, w=20, frame=None):
 def test_a_whole_pinhole_camera(tmp_path, size, small):
     """fl_x, fl_y, cx, cy as instant-ngp writes them, of pictures as large as they say or smaller copies."""
     meta = {"fl_x": 24.0, "fl_y": 30.0, "cx": 11.0, "cy": 5.0, "w": 20, "h": 12, "aabb_scale": 4, "k1": 0.0,
+            "distortion_params": [0, 0.0], "rolling_shutter": [0, 0], "b1": 0, "is_fisheye": False,
             "camera_model": "OPENCV"}
     h, w = 12 // small, 20 // small
     views = PosedImages(pictures(tmp_path, meta, h, w), holdout=2, image_size=size).train
@@ -189,6 +190,10 @@ def test_a_camera_in_the_middle_is_the_one_of_its_angle_alone(tmp_path):
 
 @pytest.mark.parametrize("meta, frame, says", [
     ({"k1": 0.1}, {}, "k1=0.1, and lenses that distort"), ({"p2": -0.01}, {}, "undistort"),
+    ({"b1": 0.1}, {}, "b1=0.1, and"), ({"distortion_params": [0, 0.1]}, {}, r"distortion_params=\[0, 0.1\]"),
+    ({"rolling_shutter": [0.0, 0.0, 1.0]}, {}, "rolling_shutter="), ({}, {"dist_coeffs": {"k": [1]}}, "dist_coeffs"),
+    ({"intrinsic_matrix": np.eye(3).tolist()}, {}, "intrinsic_matrix, which is not read: write it as fl_x"),
+    ({"fl_x": [20.0, 20.0]}, {}, r"'fl_x' is to be one number, not \[20"), ({}, {"cx": "wide"}, "'cx' is to be one"),
     ({"camera_model": "OPENCV_FISHEYE"}, {}, "OPENCV_FISHEYE"), ({"is_fisheye": True}, {}, "is_fisheye"),
     ({}, {"k1": 0.2}, "k1=0.2"), ({}, {"mask_path": "m.png"}, "alpha channel"),
     ({"fl_x": 50.0}, {}, "fl_x=50 and camera_angle_x=0.8 disagree"), ({"fl_x": -3.0}, {}, "above 0"),

@@ -129,6 +129,7 @@ def test_the_side_of_the_hole_is_said_and_doubted_where_it_is_most(tmp_path, pho
     ({"mask": "{white}"}, "white.png hides nothing, so there is nothing"), ({"mask": "{black}"}, "polarity"),
     ({"mask": "{black}", "invert_mask": True}, "hides nothing"), ({"mask": "{white}", "invert_mask": True}, "polarity"),
     ({"mask": "{edge}", "size": 32, "clean": False}, "hides nothing of the middle that is kept.* or size=0 to keep"),
+    ({"mask": "{white}", "size": 32, "clean": False}, "white.png hides nothing, so there is nothing .*=True.$"),
     ({"mask": "{grey}", "mask_threshold": 0.98}, "brightest is 0.78, and known from 0.98 on; set mask_threshold=0.75"),
     ({"mask": "{white}", "mask_dilate": -1}, "mask_dilate"), ({"mask": "{white}", "mask_threshold": 0.0}, "threshold"),
     ({"mask": "{white}", "mask_threshold": 1.5}, "mask_threshold=1.5: above 0"),
