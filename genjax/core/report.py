@@ -144,11 +144,13 @@ def write(run: str | Path) -> Path:
         step = max(1, len(pictures) // _SHOWN_IMAGES)
         page.section("Samples")
         page.images([Panel(p.read_bytes(), caption=p.stem) for p in pictures[::-1][::step][:_SHOWN_IMAGES]], columns=1)
-    outputs = sorted(folder.outputs.glob("*.png"), key=lambda p: (p not in folder.results(), p.name))
+    results, outputs = folder.results(), sorted(folder.outputs.glob("*.png"))
     if outputs:
         page.section("Outputs").text(f"Kept pixel for pixel in `{folder.outputs}`.")
         page.text("\n\n".join(info.get("remarks", ())))
-        page.images([Panel(p.read_bytes(), caption=p.name) for p in outputs[:_SHOWN_OUTPUTS]])
+        page.images([Panel(p.read_bytes(), caption=p.name) for p in results[:_SHOWN_IMAGES]], columns=1)
+        page.images([Panel(p.read_bytes(), caption=p.name) for p in outputs if p not in results[:_SHOWN_IMAGES]]
+                    [:_SHOWN_OUTPUTS])
     curves = jsonl.columns([r for r in rows if r.get("kind") == "train"])
     moving = {name: xy for name, xy in curves.items() if len(set(xy[1])) > 1}
     if moving:

@@ -301,12 +301,12 @@ class DeepImagePrior(TaskBase):
         return {"samples": np.clip(np.stack(drawn), 0, 1)}
 
     def preview(self, variables, batch, rng):
-        """Observed pictures, restored ones, and the clean ones where known."""
+        """Observed pictures, the results, the other restored ones, and the clean ones where known."""
         batch = {k: np.asarray(v) for k, v in batch.items()}
         observed = batch["observed"]
         if self.factor > 1:
             observed = observed.repeat(self.factor, 1).repeat(self.factor, 2)
-        images = {"observed": observed * batch["mask"], **self.outputs(variables)}
+        images = {"observed": observed * batch["mask"], **self._with_result(variables, batch)}
         if "clean" in batch:
             images["clean"] = batch["clean"]
         return images
@@ -338,6 +338,11 @@ class DeepImagePrior(TaskBase):
         holes = self.factor == 1 and (batch["mask"] < 1).any()
         return self.outputs(variables) | ({"composite": self.composite(variables, batch)} if holes else {})
 
+    def _with_result(self, variables, batch):
+        """The `outputs`, and before them what `result` chooses from them."""
+        kept = self.outputs(variables)
+        return {"result": np.stack([image for image, _ in self._results(variables, kept, batch)]), **kept}
+
     def _results(self, variables, kept, batch):
         """`(picture, what it is)` for each picture, from the `outputs`."""
         ended = np.broadcast_to(variables["extra"].get("early", {}).get("finished", False), len(batch["mask"]))
@@ -352,8 +357,8 @@ class DeepImagePrior(TaskBase):
         return np.where(batch["mask"] > 0, np.clip(batch["observed"], 0, 1), filled)
 
     def evaluate(self, variables, data, rng):
-        """PSNR and SSIM of every kept output, averaged over the pictures, and with several `psnr_ema/NAME` and
-        `psnr_result/NAME` of each.
+        """PSNR and SSIM of the result and, after it, of every kept output, averaged over the pictures, and with several
+        `psnr_ema/NAME` and `psnr_result/NAME` of each.
 
         Nothing when no clean picture is known; no SSIM below the 11 x 11 pixels of its window.
         """
@@ -361,8 +366,7 @@ class DeepImagePrior(TaskBase):
         if "clean" not in batch:
             return {}
         clean, mask = batch["clean"], batch["mask"]
-        found, kept = {}, self.outputs(variables)
-        kept["result"] = np.stack([image for image, _ in self._results(variables, kept, batch)])
+        found, kept = {}, self._with_result(variables, batch)
         for name, images in kept.items():
             found[f"psnr_{name}"] = np.mean([psnr(a, b) for a, b in zip(images, clean, strict=True)])
             if min(clean.shape[1:3]) >= 11:

@@ -375,7 +375,7 @@ def test_preview_evaluate_export(channels):
     variables = task.export(states[-1])
     assert "saved" not in variables["extra"] and "window" not in variables["extra"]["early"]
     images = task.preview(variables, batch, jax.random.key(0))
-    assert set(images) == {"observed", "last", "ema", "early", "best", "clean"}
+    assert list(images) == ["observed", "result", "last", "ema", "early", "best", "clean"]
     for image in images.values():
         assert image.shape == (2, tiny.SIZE, tiny.SIZE, channels) and image.dtype == np.float32
         assert image.min() >= 0 and image.max() <= 1

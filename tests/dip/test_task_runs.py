@@ -56,6 +56,7 @@ def test_early_stopping_ends_the_run(tmp_path):
     out = train_lib.train(config, tmp_path / "run", quiet=True)
     stops = [r["step"] for r in jsonl.read(tmp_path / "run" / "metrics.jsonl") if r.get("stop", 0) > 0]
     assert stops[0] == 4 and out.step - stops[0] <= 2 and (tmp_path / "run" / "DONE").exists()
+    assert next(iter(out.metrics)) == "psnr_result"  # what tables show first and sweeps rank by
     assert {"psnr_early", "psnr_ema", "psnr_last", "psnr_best", "psnr_input"} <= set(out.metrics)
     going_on = config_lib.override(config, ["task.es_ends_run=False", "train.steps=12"])
     assert train_lib.train(going_on, tmp_path / "all", quiet=True).step == 12
