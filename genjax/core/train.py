@@ -28,7 +28,7 @@ from genjax.core.experiment import Experiment, Programs
 from genjax.core.made_by import MadeBy
 from genjax.core.pace import Pace
 from genjax.core.record import Recorder, Silent, ids, numbers, save_previews
-from genjax.core.run import RunFolder, environment, log_to
+from genjax.core.run import FREE, RunFolder, environment, log_to
 from genjax.errors import UserError
 from genjax.viz.atomic import short_name
 from genjax.viz.grid import save_png
@@ -49,7 +49,8 @@ class TrainingFailure(UserError):
 
 @dataclasses.dataclass
 class Outcome:
-    """How a run ended: `state` at `step`, `preempted` when a signal ended it, the last evaluation's metrics."""
+    """How a run ended: `state` at `step` (None: a finished run whose data are gone), `preempted` when a signal ended it,
+    the last evaluation's metrics."""
 
     state: Any
     step: int
@@ -346,6 +347,14 @@ def profile_steps(text: str | None) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
+def _over(folder: RunFolder, config: ConfigDict, info: dict[str, Any]) -> bool:
+    """Whether this config asks no further step of a run that is done, as far as can be told without its data."""
+    changed, step, steps = config_lib.diff(folder.config(), config), info.get("step"), config.train.steps
+    if step is None or not all(key.startswith(FREE) for key in changed):
+        return False
+    return "train.steps" not in changed or bool(info.get("stopped")) or (isinstance(steps, int) and 0 < steps <= step)
+
+
 def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[int, int] | None = None,
           other_data: bool = False, begin_from: str | None = None,
           by: MadeBy | None = None) -> Outcome:
@@ -365,16 +374,23 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
       UserError: anything the user can mend, before or during the run (`TrainingFailure` on NaN or Inf).
     """
     folder = RunFolder(workdir)
-    with waiting("opening the data"):
-        experiment = config_lib.build(config)
-        experiment.lengths()  # the config's own errors come before anything is written
-        experiment.check_best()
-        experiment.task.check_data(experiment.data)
-    programs = Programs(experiment)
     was, info = distributed.from_main(folder.state)  # each for itself might see another's file, or none
-    if not (was == "done" and (info.get("stopped") or info.get("step", 0) >= experiment.steps("steps"))):
+    try:
+        with waiting("opening the data"):
+            experiment = config_lib.build(config)
+            experiment.lengths()  # the config's own errors come before anything is written
+            experiment.check_best()
+            experiment.task.check_data(experiment.data)
+        programs = Programs(experiment)
+    except UserError:
+        if begin_from is None and was == "done" and _over(folder, config, info):  # its data may be gone
+            log.info("%s is already done (%d steps)", folder.path, info["step"])
+            return Outcome(None, info["step"], False, info.get("metrics", {}), info.get("seconds", 0.0))
+        raise
+    over = was == "done" and (info.get("stopped") or info.get("step", 0) >= experiment.steps("steps"))
+    if not over:
         distributed.from_main(experiment.check_evaluation)  # which measures alone
-    data = distributed.from_main(lambda: origin.identity(experiment.data))
+    data = {} if over else distributed.from_main(lambda: origin.identity(experiment.data))
     begun = {}
     if begin_from is not None:
         begun = distributed.from_main(lambda: origin.plan(begin_from, folder, config, programs.abstract,
@@ -382,7 +398,8 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
         origin.check_length(begun, experiment.steps("steps"))
     with contextlib.ExitStack() as held:
         distributed.from_main(lambda: folder.create(config))
-        distributed.from_main(lambda: origin.check_data(folder, experiment.data, data, other_data))
+        if not over:
+            distributed.from_main(lambda: origin.check_data(folder, experiment.data, data, other_data))
         # Where process 0 can begin, so can the others: only it writes, but for its part of a checkpoint.
         distributed.from_main(lambda: held.enter_context(folder.lock()))
         distributed.from_main(lambda: held.enter_context(log_to(folder)))
@@ -400,6 +417,9 @@ def train(config: ConfigDict, workdir: str, quiet: bool = False, profile: tuple[
                     loop.untraced()
                     loop.saver.close()
                     return Outcome(loop.state, loop.step, False, info.get("metrics", {}), info.get("seconds", 0.0))
+                if over:  # its mark says more than its checkpoint holds: it goes on after all
+                    loop.data = distributed.from_main(lambda: origin.identity(experiment.data))
+                    distributed.from_main(lambda: origin.check_data(folder, experiment.data, loop.data, other_data))
                 if was == "preempted" and stopped:  # an older genjax notes no `stop_at`: it was in the last call
                     loop.stop_at = loop.step - 1 if info.get("stop_at") is None else info["stop_at"]
                     loop.stopped = info.get("trained", False)  # all that is missing is what a finished run leaves

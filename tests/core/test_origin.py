@@ -35,6 +35,15 @@ class FileData(ToyData):
         return tuple((p.name, p.stat().st_size) for p in sorted(Path(self.path).iterdir()))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MustFind(FileData):
+    """Data that are looked for when they are built."""
+
+    def __post_init__(self):
+        if not Path(self.path).is_dir():
+            raise UserError("no data here")
+
+
 def toy(*overrides, files=False):
     """The toy's config, its data from files."""
     found = config_lib.load(CONFIG)
@@ -184,3 +193,35 @@ def test_what_a_run_cannot_begin_with_is_one_line_and_leaves_no_folder(tmp_path)
     assert "did not begin from another one" in begin("train.steps=9")
     shutil.rmtree(old / "checkpoints")
     assert "has no checkpoint" in begin("train.steps=9", folder=tmp_path / "third")
+
+
+def test_a_finished_run_returns_at_once_without_its_data(tmp_path, monkeypatch):
+    """Also where they changed; asked for more steps it needs them."""
+    monkeypatch.syspath_prepend(config_lib.ROOT)
+    monkeypatch.chdir(place(tmp_path / "a"))
+    run = tmp_path / "run"
+    config, longer = toy("train.steps=2", files=True), toy("train.steps=3", files=True)
+    for c in (config, longer):
+        with c.unlocked():
+            c.data.target = "tests.core.test_origin.MustFind"
+    train(config, str(run), quiet=True)
+    Path("data/a").write_bytes(b"changed")
+    kept = (run / "data.json").read_text()
+    assert train(config, str(run), quiet=True).step == 2 and (run / "data.json").read_text() == kept
+    assert "other data" in refused(lambda: train(longer, str(run), quiet=True))
+    shutil.rmtree("data")
+    assert train(config, str(run), quiet=True).step == 2 and (run / "data.json").read_text() == kept
+    assert "no data here" in refused(lambda: train(longer, str(run), quiet=True))
+    assert RunFolder(run).state()[0] == "done"
+
+
+def test_another_config_names_the_ways_to_go_on(tmp_path):
+    run = tmp_path / "run"
+    train(toy("train.steps=1"), str(run), quiet=True)
+    message = refused(lambda: train(toy("optimizer.learning_rate=0.5"), str(run), quiet=True))
+    assert f"--config {run}/config.json --workdir {run}" in message and f"--from {run} " in message
+
+
+def test_only_configs_with_a_mask_set_its_threshold():
+    assert config_lib.load("dip/denoise").data.mask_threshold == 0.5
+    assert config_lib.load("dip/inpaint_text").data.mask_threshold == 0.98
