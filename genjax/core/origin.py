@@ -1,8 +1,8 @@
 """Where a run comes from: the data it reads (RUN/data.json) and the run whose state it began with (RUN/from.json).
 
-A run goes on only with the data that it was started with: told apart by the number of elements and a digest over the
-names and sizes of the files, which costs one look at each file's size, never at what is in it. Their absolute path is
-kept as a note: the same files may lie elsewhere.
+A run goes on only with the data that it was started with: told apart by the number of elements, a digest over the
+names and sizes of the files, and another over a few bytes of some of them (see `genjax.data.fingerprint`). Their
+absolute path is kept as a note: the same files may lie elsewhere.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from genjax.core import config as config_lib
 from genjax.core.checkpoint import Checkpoints
 from genjax.core.run import RunFolder
-from genjax.data import summary
+from genjax.data import fingerprint, summary
 from genjax.data.sources import listing
 from genjax.errors import UserError
 from genjax.viz.atomic import write_file
@@ -25,18 +25,26 @@ from genjax.viz.atomic import write_file
 log = logging.getLogger("genjax")
 
 OTHER_DATA = "--other-data"  # of `train`
-Identity = dict[str, Any]  # {"count", "files", "digest"}
+Identity = dict[str, Any]  # {"count", "files", "digest", "content"}
+KEYS = ("count", "digest", "content")  # that tell data apart
 
 
 def identity(data: Any) -> Identity:
-    """What data are: {"count": elements, "files": how many rows `listing` has, "digest": of their names and sizes}.
+    """What data are: {"count": elements, "files": how many rows `listing` has, "digest": of their names and sizes,
+    "content": of some of their bytes, "" where they have no files}.
 
     Raises:
       UserError: a file is gone.
     """
     rows = listing(data)
     digest = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in rows).encode(errors="surrogateescape"))
-    return {"count": len(data), "files": len(rows), "digest": digest.hexdigest()[:16]}
+    return {"count": len(data), "files": len(rows), "digest": digest.hexdigest()[:16],
+            "content": fingerprint.content(data)}
+
+
+def other(before: dict[str, Any], now: Identity) -> list[str]:
+    """Which of `KEYS` differ; what an older record lacks does not."""
+    return [k for k in KEYS if k in before and before[k] != now[k]]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -68,11 +76,13 @@ def check_data(folder: RunFolder, data: Any, now: Identity, allow_other: bool = 
       UserError: other data.
     """
     before = _read(folder.data_file)
-    if allow_other or "digest" not in before or all(before.get(k) == now[k] for k in ("digest", "count")):
+    differs = other(before, now)
+    if allow_other or "digest" not in before or not differs:
         return
     place = summary.summarize(data).place
-    what = (f"{before.get('count')} elements then, {now['count']} now" if before.get("count") != now["count"] else
-            f"{now['count']} elements both times, of other names or sizes")
+    what = (f"{before.get('count')} elements then, {now['count']} now" if "count" in differs else
+            f"{now['count']} elements both times, of other " + ("names or sizes" if "digest" in differs else
+                                                                "content under the same names and sizes"))
     where = f"{before.get('place')}" + (f", now {place}" if place != before.get("place") else "")
     raise UserError(f"--workdir {folder.path} holds a run on other data ({what}; {where}): give it back its data, use"
                     f" another --workdir, or go on with these by train {OTHER_DATA}")
@@ -91,16 +101,20 @@ def record_data(folder: RunFolder, data: Any, now: Identity, step: int = 0) -> s
     """
     found, old = summary.summarize(data), _read(folder.data_file)
     before = list(old.get("before") or [])
-    if "digest" in old and any(old.get(k) != now[k] for k in ("digest", "count")):
-        before.append({"until": step, **{k: old.get(k) for k in ("line", "place", "count", "files", "digest")}})
+    differs = "digest" in old and bool(other(old, now))
+    moved = bool(old.get("content")) and not differs and old.get("place") not in (None, found.place)
+    if differs or moved:
+        kept = {k: old[k] for k in ("line", "place", "files", *KEYS) if k in old}
+        before.append({"until": step, **kept, **({"moved": True} if moved else {})})
     _write(folder, folder.data_file, found.to_dict() | now | ({"before": before} if before else {}))
-    return found.line()
+    return found.line() + (f"; the same files as before, then at {old['place']}" if moved else "")
 
 
 def data_lines(folder: RunFolder) -> list[str]:
     """What the run reads, and what it read before that; [] in a folder without a record (an older run's, damaged)."""
     found = _read(folder.data_file)
-    before = [f"Until step {b.get('until')} other data: {b.get('line')}" for b in found.get("before") or ()]
+    before = [f"Until step {b.get('until')} the same files, at {b.get('place')}" if b.get("moved") else
+              f"Until step {b.get('until')} other data: {b.get('line')}" for b in found.get("before") or ()]
     return [str(found["line"]), *before] if "line" in found else []
 
 
@@ -141,9 +155,10 @@ def plan(run: str | Path, folder: RunFolder, config: ConfigDict, abstract: Any, 
             raise UserError(f"--from {run} has no checkpoint; a converted run, or one that never saved, has none")
         saved.fits(steps[-1], abstract)
     _same_stage(theirs, data, steps[-1])
-    old = _read(source.data_file).get("digest")
-    return {"run": place, "step": steps[-1], "data": "unknown" if old is None else
-            "the same" if old == now["digest"] else "other",
+    old = _read(source.data_file)
+    kinds = "unknown" if "digest" not in old or (now["content"] and "content" not in old) else (
+        "other" if other(old, now) else "the same")
+    return {"run": place, "step": steps[-1], "data": kinds,
             "differs": {k: [_plain(v) for v in pair] for k, pair in config_lib.diff(theirs, config).items()}}
 
 

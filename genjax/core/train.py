@@ -49,8 +49,8 @@ class TrainingFailure(UserError):
 
 @dataclasses.dataclass
 class Outcome:
-    """How a run ended: `state` at `step` (None: a finished run whose data are gone), `preempted` when a signal ended it,
-    the last evaluation's metrics."""
+    """How a run ended: `state` at `step` (None: a finished run whose data are gone), `preempted` when a signal ended
+    it, the last evaluation's metrics."""
 
     state: Any
     step: int

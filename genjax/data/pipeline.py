@@ -14,6 +14,7 @@ by walking a cycle of about 2^16 steps divided by n, 1.9 ms per row for a dozen 
 import dataclasses
 import functools
 import threading
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -176,6 +177,10 @@ class Pipeline(Prefetched):
     def listing(self) -> Listing:
         """(name, bytes) of what the source was read from, see `Source.listing`."""
         return listing(self.source)
+
+    def content(self) -> tuple[Path, ...]:
+        """The files of the source, see `genjax.data.fingerprint`."""
+        return tuple(getattr(self.source, "content", tuple)())
 
     def summary(self) -> Summary:
         """What the source holds, and at which size batches show it."""

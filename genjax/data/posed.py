@@ -69,7 +69,11 @@ class PosedImages:
         if kind == "builtin":
             return ((f"{self.source} {self.count} views, scene {self.scene}", 0),)
         path = Path(rest).expanduser()
-        return file_listing(dict.fromkeys(self.train.files + self.test.files), path if path.is_dir() else path.parent)
+        return file_listing(self.content(), path if path.is_dir() else path.parent)
+
+    def content(self) -> tuple[Path, ...]:
+        """Every file read, () of a drawn scene."""
+        return () if self.source.startswith("builtin:") else tuple(dict.fromkeys(self.train.files + self.test.files))
 
     def summary(self) -> Summary:
         """What every run logs of its data."""

@@ -337,13 +337,16 @@ class RestorationSet:
 
     def listing(self) -> Listing:
         """(name, bytes) of the pictures, guides and mask files."""
+        return tuple((f.name, f.stat().st_size) for f in self.content())
+
+    def content(self) -> tuple[Path, ...]:
+        """The files of the pictures, guides and masks."""
         specs = [*self.specs, *(s for spec in (_items(self.guide) if self.guide else ()) for s in _expand(spec))]
         if Path(self.mask).expanduser().is_file():
             specs.append(self.mask)
         elif self.mask:
             specs += [m for m in _items(self.mask) if Path(m).expanduser().is_file()]
-        files = [images.resolve(s) for s in specs]
-        return tuple((f.name, f.stat().st_size) for f in files)
+        return tuple(images.resolve(s) for s in specs)
 
     @property
     def element_spec(self) -> dict:

@@ -44,6 +44,8 @@ class Source(Protocol):
     def summary(self, first: int = 0, end: int | None = None) -> Summary:
         """What there is in elements first .. end-1 (None: all): sizes, classes, from where, what was passed over."""
 
+    # Optional: def content(self) -> tuple[Path, ...]: the files whose bytes tell it from another set of the same names
+    # and sizes, see `genjax.data.fingerprint`.
     # Optional, where many pictures are made faster at once than one by one:
     # def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]: what [i] gives, with a first axis.
 
@@ -93,6 +95,10 @@ class ArraySource:
         if self.files:
             return file_listing(self.files, self.files[0].parent)
         return ((self.name, sum(x.nbytes for x in self.images)),)
+
+    def content(self) -> tuple[Path, ...]:
+        """The files read."""
+        return self.files
 
     def summary(self, first: int = 0, end: int | None = None) -> Summary:
         """See `Source`."""
@@ -145,6 +151,10 @@ class Part:
     def listing(self) -> Listing:
         """See `Source`: that of the whole, and which part this is."""
         return (*listing(self.source), (f"[{self.first}:{self.end}]", 0))
+
+    def content(self) -> tuple[Path, ...]:
+        """The files of the whole."""
+        return tuple(getattr(self.source, "content", tuple)())
 
     def summary(self, first: int = 0, end: int | None = None) -> Summary:
         """See `Source`."""

@@ -64,6 +64,10 @@ class FolderSource:
         """See `Source`: the pictures, named from `root` on, and what their labels come from."""
         return file_listing((*self.paths, *self.label_files), self.root)
 
+    def content(self) -> tuple[Path, ...]:
+        """The pictures' files; their labels lie in memory."""
+        return self.paths
+
     def summary(self, first: int = 0, end: int | None = None) -> summary.Summary:
         """See `Source`."""
         end = len(self) if end is None else end

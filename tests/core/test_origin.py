@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import launch
 from genjax.core import config as config_lib
@@ -16,7 +17,8 @@ from genjax.core.run import RunFolder
 from genjax.core.train import train
 from genjax.data.pipeline import Pipeline
 from genjax.data.restoration import RestorationSet
-from genjax.data.sources import listing
+from genjax.data.sources import ArraySource, listing
+from genjax.data.summary import Summary
 from genjax.errors import UserError
 from genjax.viz.grid import save_png
 from tests.core.toy import ToyData
@@ -33,6 +35,21 @@ class FileData(ToyData):
     def listing(self):
         """Their names and sizes."""
         return tuple((p.name, p.stat().st_size) for p in sorted(Path(self.path).iterdir()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewBytes(ToyData):
+    """The toy's data that name a file."""
+
+    path: str = "d.npz"
+
+    def content(self):
+        """The file."""
+        return (Path(self.path),)
+
+    def summary(self):
+        """Where it lies."""
+        return Summary(count=len(self), place=os.path.abspath(self.path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,13 +141,66 @@ def test_what_tells_data_apart_is_names_and_sizes(tmp_path):
     assert not {*now()} & {*first}
 
 
-def test_nothing_is_read_to_tell_data_apart(tmp_path, monkeypatch):
-    for i in range(3):
-        save_png(tmp_path / f"{i}.png", np.zeros((4, 4, 3)))
-    data = Pipeline(f"folder:{tmp_path}")
-    monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("opened a file"))
-    monkeypatch.setattr(Path, "open", lambda *a, **k: pytest.fail("opened a file"))
-    assert origin.identity(data)["files"] == 3 == len(listing(data))
+def test_sets_of_the_same_names_and_sizes_are_told_apart(tmp_path):
+    """By an array's checksum, a file's ends, the labels."""
+    def now(seed, name):
+        rng, root = np.random.default_rng(seed), tmp_path / name
+        (root / "set").mkdir(parents=True)
+        for i in range(100):  # bitmaps: all of one size
+            Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).save(root / "set" / f"{i:03d}.bmp")
+        x = rng.integers(0, 256, (3, 40, 40), np.uint8)
+        np.savez(root / "a.npz", images=x)
+        (root / "a-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 40, 0, 0, 0, 40]) + x.tobytes())
+        mask = root / "set" / "000.bmp"
+        return [origin.identity(d) for d in (
+            Pipeline(f"folder:{root / 'set'}"), Pipeline(f"npz:{root / 'a.npz'}"), Pipeline(f"idx:{root}/a-idx3-ubyte"),
+            Pipeline(f"npz:{root / 'a.npz'}", split="train[:2]"), RestorationSet(images=str(mask), problem="denoise"))]
+
+    a, b, same = now(0, "a"), now(1, "b"), now(0, "c")
+    assert a == same
+    for x, y in zip(a, b, strict=True):
+        assert x["digest"] == y["digest"] and origin.other(x, y) == ["content"]
+    x, files = np.zeros((2, 4, 4, 1), np.uint8), (tmp_path / "a" / "a.npz",)
+    labelled = [origin.identity(ArraySource(x, np.array(n), files=files)) for n in ([0, 1], [1, 0])]
+    assert origin.other(*labelled) == ["content"]
+    assert origin.other({k: v for k, v in a[0].items() if k != "content"}, b[0]) == [], "an older record"
+
+
+def test_another_set_of_the_same_names_and_sizes_is_refused(tmp_path, monkeypatch, caplog):
+    """And the same one elsewhere goes on, with a line; an older record gets the new key."""
+    for name, seed in (("a", 0), ("b", 1), ("c", 0)):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "d.npz", images=np.random.default_rng(seed).integers(0, 256, (64, 4), np.uint8))
+    monkeypatch.syspath_prepend(config_lib.ROOT)
+
+    def go(name, steps):
+        monkeypatch.chdir(tmp_path / name)
+        config = toy(f"train.steps={steps}", files=True)
+        with config.unlocked():
+            config.data.target, config.data.path = "tests.core.test_origin.FewBytes", "d.npz"
+        return train(config, str(tmp_path / "run"), quiet=True)
+
+    file = tmp_path / "run" / "data.json"
+    go("a", 1)
+    first = json.loads(file.read_text())
+    assert "of other content under the same names and sizes" in refused(lambda: go("b", 2))
+    assert json.loads(file.read_text()) == first
+    caplog.clear()
+    assert go("c", 2).step == 2
+    assert f"; the same files as before, then at {tmp_path}/a/d.npz" in caplog.text
+    assert [b["place"] for b in json.loads(file.read_text())["before"]] == [f"{tmp_path}/a/d.npz"]
+    assert "Until step 1 the same files, at " in origin.data_lines(RunFolder(tmp_path / "run"))[1]
+    file.write_text(json.dumps({k: v for k, v in first.items() if k != "content"}))
+    assert go("c", 3).step == 3 and json.loads(file.read_text())["content"] == first["content"]
+
+
+def test_little_is_read_to_tell_data_apart(tmp_path, monkeypatch):
+    """Of many files 64 are opened, and no picture is decoded."""
+    for i in range(90):
+        (tmp_path / f"{i}.png").write_bytes(b"x")
+    data, opened, plain = Pipeline(f"folder:{tmp_path}"), [], Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self), plain(self, *a, **k))[1])
+    assert origin.identity(data)["files"] == 90 == len(listing(data)) and len(set(opened)) == 64 == len(opened)
 
 
 def test_from_with_nothing_changed_is_a_plain_resume(tmp_path, capsys):
