@@ -133,7 +133,7 @@ def structural_arguments(path: Path) -> tuple[dict[str, Any], str]:
     them (the docstring of `get_config` or `run`).
 
     Raises:
-      UserError: a mistake in the file.
+      UserError: a mistake in the file; a config that fails before it asks for its arguments.
     """
     module = load_module(path)
     if run := getattr(module, "run", None):
@@ -142,23 +142,32 @@ def structural_arguments(path: Path) -> tuple[dict[str, Any], str]:
     get_config, asking = getattr(module, "get_config", None), Asking()
     if get_config is None:
         return {}, ""
-    with contextlib.suppress(UserError), mistakes_in(path):
-        get_config(asking)
+    try:
+        with mistakes_in(path):
+            if inspect.signature(get_config).parameters:
+                get_config(asking)
+    except UserError:
+        if asking.defaults is None:
+            raise
     return asking.defaults or {}, inspect.getdoc(get_config) or ""
 
 
 def document(path: Path, name: str) -> str:
     """A file's notebook and its structural arguments, for people."""
-    found, about = structural_arguments(path)
+    missing, body = "structural arguments: none", []
+    try:
+        found, about = structural_arguments(path)
+        body = ast.parse(path.read_text()).body
+    except UserError as e:
+        found, about, missing = {}, "", f"structural arguments: not known, for {e}"
     rows = [(k, type(v).__name__, repr(v)) for k, v in found.items()]
     wide = [max((len(r[i]) for r in rows), default=0) for i in range(2)]
     lines = [notebook(path) or "(no docstring)", ""]
     lines.append(f"structural arguments ({name}:KEY=VALUE,...; KEY alone is True):" if rows else
-                 "structural arguments: none")
+                 missing)
     lines += [f"  {k:{wide[0]}}  {kind:{wide[1]}}  default {default}" for k, kind, default in rows]
-    lines += ["", about] if about and rows else []
-    functions = {f.name: ast.get_docstring(f) or "" for f in ast.parse(path.read_text()).body
-                 if isinstance(f, ast.FunctionDef)}
+    lines += ["", about] if about else []
+    functions = {f.name: ast.get_docstring(f) or "" for f in body if isinstance(f, ast.FunctionDef)}
     sweeps = {n.partition("_")[2]: d for n, d in functions.items() if n.startswith(("sweep_", "search_"))}
     lines += ["", "sweeps:"] if sweeps else []
     lines += [f"  --sweep {n}  {d.partition(chr(10))[0]}" for n, d in sweeps.items()]

@@ -63,7 +63,9 @@ def _measured(page: Report, folder: RunFolder, rows: list[dict[str, Any]], info:
         k: v for k, v in r.items() if isinstance(v, float) and k not in ("step", "seconds", *(r.get("recipes") or {}))}
         for r in (jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ())]
     if any(len(r) > 2 for r in plain):
-        page.section("Evaluated afterwards").text("By `launch.py eval`.").table(plain)
+        page.section("Evaluated afterwards").text("By `launch.py eval`: a row for each metric.")
+        page.table([{"metric": k, "value": v, "step": r["step"], "snapshot": r["snapshot"]}
+                    for r in plain for k, v in r.items() if k not in ("step", "snapshot")])
     for row in jsonl.read(later)[-_SHOWN_EVALUATIONS:] if later.exists() else ():
         table += [_provenance(row.get("step"), v) for v in record.values(row.get("recipes") or {}).values()]
     if table:

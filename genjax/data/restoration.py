@@ -11,7 +11,6 @@ Source: Ulyanov, Vedaldi and Lempitsky, Deep Image Prior, CVPR 2018, sections 4.
 import dataclasses
 import functools
 import itertools
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ PROBLEMS = ("denoise", "jpeg", "super_resolution", "inpaint", "flash")
 _READ_BY = {  # keys that only some problems read
     "sigma": ("denoise", "flash"), "jpeg_quality": ("jpeg",), "factor": ("super_resolution",), "mask": ("inpaint",),
     "invert_mask": ("inpaint",), "mask_dilate": ("inpaint",), "guide": ("flash",)}
-log = logging.getLogger("genjax")
 MAX_SIZE = 8192  # beyond this `size` is a mistake: noise and resampling alone would take many gigabytes
 
 
@@ -205,8 +203,10 @@ class RestorationSet:
                     " its own)")
         else:
             side, other = ("white", False) if self.invert_mask else ("black", True)
-            said = (f"the hole is what is {side} in {Path(spec).name}, {hidden:.1%} of the picture{grown}"
+            told = ("; warning: this hides most of the picture; if the rest is the hole, set"
+                    f" --config.data.invert_mask={other}" if hidden > 0.5 else
                     f" (--config.data.invert_mask={other} for the other side)")
+            said = f"the hole is what is {side} in {Path(spec).name}, {hidden:.1%} of the picture{grown}{told}"
         if hidden == 0:
             where, more = ((" of the middle that is kept", ", or size=0 to keep the whole picture")
                            if elsewhere and self._frames(original)[0] != original else ("", ""))
@@ -214,9 +214,6 @@ class RestorationSet:
                                    f" with a hole (black in a file, or white with invert_mask=True){more}")
         if hidden == 1:
             raise errors.UserError(f"the mask {spec} hides the whole picture{grown}; give one that keeps something")
-        if hidden > 0.5 and not _is_drawn(spec):
-            log.warning("%s hides most of the picture, what is %s in it; if the rest is the hole, set"
-                        " --config.data.invert_mask=%s", spec, side, other)
         return known, said
 
     def _degradation(self, x: np.ndarray) -> str:

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from genjax.core import report, snapshot
     from genjax.errors import UserError
+    from genjax.viz.report import number
 
     chosen = [f"task.evaluation.metrics={args.metrics}"] if args.metrics else []
     with waiting("evaluating"):
@@ -40,6 +41,6 @@ def run(args: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError(f"{args.run} measures nothing{fix}")
     report.write(args.run)
     if args.json != "-":
-        print("\n".join(f"{k:24} {v}" for k, v in row.items()))
+        print("\n".join(f"{k:24} {number(v)}" for k, v in row.items()))
     common.write_json(args.json, row)
     return 0

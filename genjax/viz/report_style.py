@@ -70,6 +70,7 @@ pre { margin: 0; padding: 12px 14px; background: var(--code); border-radius: 8px
   font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }
 code { font: .92em ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }
 details, .code { margin: 0 0 16px }
+.code pre { white-space: pre-wrap; overflow-wrap: anywhere }
 details pre { margin-top: 10px }
 summary { cursor: pointer; font-weight: 600; font-size: 14px }
 del, ins { text-decoration: none; border-radius: 4px; padding: 0 5px }

@@ -162,6 +162,18 @@ def test_every_file_documents_its_arguments(row):
             config_lib.load(f"{row['name']}:{','.join(f'{k}={v}' for k, v in found.items())},no_such_argument")
     if row["name"].startswith("dip/") and row["kind"] == "config":  # parsed by a function that these files share
         assert {"small", "size"} <= set(found)
+    said = config_file.document(path, row["name"])
+    assert about in said and bool(found) == ("structural arguments: none" not in said)
+    assert all(f"default {v!r}" in said for v in found.values())
+
+
+def test_arguments_of_a_config_that_fails_are_not_called_none(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text('"""Notebook."""\n\ndef get_config(arg=""):\n    """Says."""\n    raise KeyError("x")\n')
+    said = config_file.document(path, "mine")
+    assert "not known" in said and "KeyError" in said and "none" not in said and "Notebook." in said
+    path.write_text("def get_config(:\n")
+    assert "not known" in config_file.document(path, "mine")
 
 
 # Attributes set in Python

@@ -1,5 +1,6 @@
 """A run's page: the command, the notebook, the input, the time of all starts, and what `eval` found later."""
 
+import argparse
 import json
 import re
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 import launch
-from genjax.core import made_by
+from genjax.core import made_by, report, snapshot
+from genjax.verbs import eval as eval_verb
 from genjax.viz.grid import Panel
 from genjax.viz.report import Report
 from genjax.viz.video import save_film
@@ -35,6 +37,29 @@ def test_the_page_shows_the_input_and_what_eval_found(page):
     section = page[page.index('id="input"'):]
     assert section.index("observed") < section.index("clean") < section.index("<h2")
     assert "Evaluated afterwards" in page and "psnr" in page[page.index('id="evaluated-afterwards"'):][:3000]
+
+
+def test_the_result_is_first_and_large(page):
+    shown = re.findall(r'<figure( class="whole")?><img[^>]*><figcaption>(\w+)\.png<', page[page.index('id="outputs"'):])
+    assert shown[0] == (' class="whole"', "result") and len(shown) > 3
+    assert not any(large for large, _ in shown[1:]) and [name for _, name in shown].count("result") == 1
+    tiles = page[page.index('class="facts"'):]
+    assert tiles.index("<dt>psnr_result<") < tiles.index("<dt>psnr_last<")
+
+
+def test_what_eval_found_is_a_row_for_each_metric(page):
+    table = page[page.index('id="evaluated-afterwards"'):].partition("</table>")[0]
+    assert re.findall(r"<th(?: [^>]*)?>([^<]*)<", table) == ["metric", "value", "step", "snapshot"]
+    assert table.index("<td>psnr_result<") < table.index("<td>psnr_last<")
+
+
+def test_eval_prints_four_digits_and_writes_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(snapshot, "evaluate", lambda *a: {"step": 12345, "psnr_result": 30.123456789})
+    monkeypatch.setattr(report, "write", lambda run: None)
+    given = argparse.Namespace(run="run", snapshot=None, metrics=None, json=str(tmp_path / "row.json"))
+    assert eval_verb.run(given, []) == 0
+    assert re.findall(r"^(\w+) +(\S+)$", capsys.readouterr().out, re.M) == [("step", "12345"), ("psnr_result", "30.12")]
+    assert json.loads((tmp_path / "row.json").read_text())["psnr_result"] == 30.123456789
 
 
 def test_small_sheets_are_enlarged_with_hard_pixels():
