@@ -79,8 +79,8 @@ class RunFolder:
                     raise UserError(
                         f"--workdir {self.path} holds a run of another config ({len(fixed)} keys differ, first"
                         f" config.{fixed[0]}: {old!r} there, {new!r} here): go on as it was by --config"
-                        f" {self.config_file} --workdir {self.path}, begin a new run with its state and these settings"
-                        f" by --from {self.path} and another --workdir, or use another --workdir alone")
+                        f" {self.config_file} and this --workdir, or with these settings in another --workdir by --from"
+                        f" {self.path}")
             else:
                 write_file(self.config_file, config_lib.to_json(config))
             for folder in (self.path, self.samples, self.snapshots):

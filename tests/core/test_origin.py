@@ -289,7 +289,12 @@ def test_another_config_names_the_ways_to_go_on(tmp_path):
     run = tmp_path / "run"
     train(toy("train.steps=1"), str(run), quiet=True)
     message = refused(lambda: train(toy("optimizer.learning_rate=0.5"), str(run), quiet=True))
-    assert f"--config {run}/config.json --workdir {run}" in message and f"--from {run} " in message
+    assert f"--config {run}/config.json and this --workdir" in message and message.endswith(f"--from {run}")
+    config = config_lib.read_json(run / "config.json")
+    assert train(config, str(run), quiet=True).step == 1
+    out = train(toy("optimizer.learning_rate=0.5", "train.steps=2"), str(tmp_path / "new"), quiet=True,
+                begin_from=str(run))
+    assert out.step == 2
 
 
 def test_only_configs_with_a_mask_set_its_threshold():
