@@ -332,7 +332,7 @@ class AdversarialTask(TaskBase):
         data cannot say or there are no classes."""
         if not (self.conditional and hasattr(data, "source")):
             return None
-        return labels_lib.counts(self.evaluation.source(data), self.generator.classes)
+        return labels_lib.counts(self.evaluation.source(data), self.generator.classes, getattr(data, "classes", ()))
 
     def _evaluated(self, draw, variables, data, rng):
         """`evaluation` of what `draw` (see `_drawing`) makes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.summary import summarize
 from genjax.errors import UserError
 
 
@@ -22,8 +23,13 @@ def check(source: Any, names: tuple[str, ...], classes: Mapping[str, int], unsee
       unseen: whether a network may have classes that no picture has.
 
     Raises:
-      UserError: negative labels, labels beyond a network's classes, and without `unseen` classes that no picture has.
+      UserError: no labels (with the source's reason), negative labels, labels beyond a network's
+        classes, and without `unseen` classes that no picture has.
     """
+    if not getattr(source, "labelled", True):
+        why = "; ".join(n for n in summarize(source).notes if "class" in n or "label" in n)
+        raise UserError("conditional training needs labels; choose a labelled config.data.source"
+                        + (f" ({source.name}: {why})" if why else f", {source.name} has none"))
     labels = getattr(source, "labels", None)
     if labels is not None:
         _no_negative(source, labels)
@@ -46,16 +52,29 @@ def check(source: Any, names: tuple[str, ...], classes: Mapping[str, int], unsee
                         " config.task.unseen_classes=True to train networks that never see them")
 
 
-def counts(source: Any, classes: int) -> np.ndarray | None:
+def counts(source: Any, classes: int, names: tuple[str, ...] = ()) -> np.ndarray | None:
     """How many pictures a source has of each class, [classes] int32; None where it does not have `labels`.
 
+    Args:
+      source: of pictures, such as another split than that of training.
+      classes: of the networks.
+      names: of the training data's classes. A source that numbers the same names otherwise is counted by name.
+
     Raises:
-      UserError: a label that is none of the classes.
+      UserError: a label, or a name, that is none of the classes.
     """
     labels = getattr(source, "labels", None)
     if labels is None:
         return None
     _no_negative(source, labels)
+    theirs = tuple(getattr(source, "classes", ()))
+    if names and theirs and theirs != tuple(names):
+        present = np.unique(labels).tolist()
+        if strange := [theirs[i] for i in present if theirs[i] not in names]:
+            known = f"{', '.join(names[:5])}{' …' * (len(names) > 5)}"
+            raise UserError(f"{source.name} has the class {strange[0]!r}, which is none of the training data's"
+                            f" ({known}); compare with a split of those classes")
+        labels = np.array([names.index(c) if c in names else -1 for c in theirs])[labels]
     if (found := int(np.max(labels))) >= classes:
         raise UserError(f"{source.name} has the label {found}, and the generator the classes 0 to {classes - 1}; give"
                         " pictures of those classes")

@@ -108,7 +108,7 @@ def folder(path: str, split: str, channels: int = 3) -> FolderSource:
         classes, labels = (), given
     else:
         classes, labels, said = _classes(names)
-        notes += said
+        notes += said + (_other_classes(top, root, classes) if classes else [])
     return FolderSource(found.files, labels, f"folder:{root}", classes, channels, root, split, files,
                         (*found.skipped, *beside), tuple(notes))
 
@@ -167,6 +167,21 @@ def _classes(names: list[tuple[str, ...]]) -> tuple[tuple[str, ...], np.ndarray 
                           " labels)"]
     number = {c: n for n, c in enumerate(classes)}
     return classes, np.array([number[t] for t in tops], np.int32), []
+
+
+def _other_classes(top: Path, root: Path, classes: tuple[str, ...]) -> list[str]:
+    """Notes on what shifts the numbers of classes: class folders without pictures, splits with other classes."""
+    empty = [p.name for p in _inside(root)[0] if p.name not in classes]
+    notes = [f"no pictures in {', '.join(empty[:5])}{', …' * (len(empty) > 5)}: labels number the other classes"] if (
+        empty) else []
+    for split in (s for s in _ROLES if root != top and s != root.name and (top / s).is_dir()):
+        theirs = tuple(p.name for p in _inside(top / split)[0])
+        if theirs and theirs != classes:
+            differ = sorted({*theirs} ^ {*classes})
+            some = ", ".join(differ[:3]) + ", …" * (len(differ) > 3)
+            notes.append(f"split {split!r} has other class folders ({some} in one of the two alone) and numbers"
+                         " its own")
+    return notes
 
 
 def _in_chunk(place: str, name: str) -> bool:

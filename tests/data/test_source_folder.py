@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from genjax.data import folders, images
+from genjax.data.labels import check, counts
 from genjax.data.sources import listing, open_source
 from genjax.data.summary import summarize
 from genjax.errors import UserError
@@ -81,6 +82,22 @@ def test_pictures_beside_class_folders_take_the_classes_away_and_it_is_said(tmp_
 
 
 # links
+
+def test_what_shifts_the_numbers_of_classes_is_said(tmp_path):
+    put(tmp_path, *(f"train/{c}/{i}.png" for c in "abc" for i in range(2)), "test/b/0.png", "test/c/0.png")
+    (tmp_path / "test" / "a0").mkdir()
+    names, labels, classes, line = read(tmp_path, "test")
+    assert labels == [0, 1] and classes == ("b", "c")  # as they were for runs that go on
+    assert "no pictures in a0: labels number the other classes" in line
+    assert "split 'train' has other class folders (a in one of the two alone) and numbers its own" in line
+    train, test = open_source(f"folder:{tmp_path}"), open_source(f"folder:{tmp_path}", "test")
+    assert counts(test, 3, train.classes).tolist() == [0, 1, 1]
+    assert counts(train, 3, train.classes).tolist() == [2, 2, 2]
+    with pytest.raises(UserError, match="class 'a', which is none of the training data's .b, c.; compare"):
+        counts(train, 3, test.classes)
+    put(tmp_path / "alike", "train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png")
+    assert "other class" not in read(tmp_path / "alike")[3] and "no pictures" not in read(tmp_path / "alike")[3]
+
 
 def test_linked_folders_are_classes_too_and_loops_end(tmp_path):
     put(tmp_path / "store", "dog/1.png", "dog/2.png", "dog/deep/3.png")
@@ -200,6 +217,12 @@ def test_a_dataset_json_of_splits_and_of_class_folders(tmp_path):
 def test_ffhq_chunks_are_no_classes(tmp_path):
     put(tmp_path, "00000/00000.png", "00000/00999.png", "01000/01000.png")
     assert read(tmp_path)[1] is None
+
+
+def test_networks_with_classes_are_told_why_there_are_none(tmp_path):
+    put(tmp_path, "00000/img00000000.png", "00001/img00001000.png")
+    with pytest.raises(UserError, match="choose a labelled config.data.source .*: the 2 numbered subfolders are parts"):
+        check(open_source(f"folder:{tmp_path}"), (), {"generator": 2})
 
 
 @pytest.mark.parametrize("content, says", [

@@ -247,6 +247,12 @@ def test_measured_samples_have_the_classes_of_the_data(monkeypatch):
     dataclasses.replace(t, evaluation=Evaluation(metrics=("ms_ssim",), reference_split="test")).evaluate(
         t.export(state), part, KEY)
     assert np.asarray(seen["args"][1]).tolist() == [0, 0, 3]
+    part.classes, other = ("a", "b", "c"), dataclasses.replace(
+        labelled(0, 1, 1).source, classes=("b", "c"))  # numbers of its own, as a folder without pictures of a has
+    part.another = lambda split: other
+    dataclasses.replace(t, evaluation=Evaluation(metrics=("ms_ssim",), reference_split="test")).evaluate(
+        t.export(state), part, KEY)
+    assert np.asarray(seen["args"][1]).tolist() == [0, 1, 2]
 
 
 def test_classes_are_shown_as_rows(monkeypatch, tmp_path):
