@@ -122,16 +122,32 @@ class OpenedRun:
         raise UserError(f"{self.folder.path} has no snapshot or checkpoint yet; train it, or give --snapshot FILE")
 
     def _spec(self, meta: dict[str, Any]) -> Any:
-        """Shapes and dtypes of a batch: as the snapshot or the folder say, else (older ones do not) of the data."""
+        """Shapes and dtypes of a batch: as the snapshot or the folder say, else (older ones do not) of the data, else
+        as the config says."""
         kept = meta.get("element_spec") or self.folder.spec()
         if kept:
             return unflatten({k: jax.ShapeDtypeStruct(s, jax.numpy.dtype(d)) for k, (s, d) in kept.items()})
         try:
             return self.experiment.data.element_spec
         except UserError as e:
+            told = told_spec(self.config)
+            if told:
+                return told
             raise UserError(f"{e} ({self.folder.path} is of a version that did not keep its data's shapes, so it opens"
                             f" only with its data: put them back, or change config.data in {self.folder.config_file} to"
                             " where they are)") from None
+
+
+def told_spec(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch of pictures as far as a config says them: {"image": [B, S, S, C] float32}, {} where
+    it does not. Whether there are labels only the data tell; no network's shapes depend on it (`classes` does)."""
+    data = config.data
+    if data.get("target") != "genjax.data.pipeline.Pipeline":
+        return {}
+    b, side, channels = (data.get(k, 0) for k in ("batch_size", "image_size", "channels"))
+    if not all(isinstance(v, int) and v > 0 for v in (b, side, channels)):
+        return {}
+    return {"image": jax.ShapeDtypeStruct((b, side, side, channels), np.float32)}
 
 
 def named(folder: RunFolder, text: str) -> Path:

@@ -84,6 +84,33 @@ def test_a_run_from_before_says_that_it_needs_its_data(run, capsys):
     Path(json.loads((run / "config.json").read_text())["data"]["path"]).unlink()
 
 
+def test_a_run_from_before_opens_by_its_config_where_that_says_the_pictures_shape(tmp_path, capsys):
+    file, run = tmp_path / "d.npz", tmp_path / "run"
+    np.savez(file, images=np.random.default_rng(0).integers(0, 256, (80, 8, 8), np.uint8))
+    config = config_lib.smoke(config_lib.load("gan/dcgan"))
+    train_lib.train(config_lib.override(config, [f"data.source=npz:{file}", "data.channels=3"]), run, quiet=True)
+    there = snapshot.OpenedRun(run)
+    assert there.snapshot.suffix == ".npz"
+    spec = there.experiment.data.element_spec
+    assert snapshot.told_spec(there.config) == {"image": spec["image"]}
+    with np.load(there.snapshot) as f:
+        arrays = {k: f[k] for k in f.files}
+    meta = json.loads(bytes(arrays["__meta__"]))
+    del meta["element_spec"]
+    arrays["__meta__"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(there.snapshot, **arrays)
+    (run / "spec.json").unlink()
+    file.unlink()
+    assert launch.main(["sample", str(run), "-n", "2", "--out", str(run / "s.png")]) == 0, capsys.readouterr().err
+    shutil.rmtree(run / "snapshots")
+    assert launch.main(["sample", str(run), "-n", "2", "--out", str(run / "c.png")]) == 0, "a checkpoint too"
+    old = json.loads((run / "config.json").read_text())
+    old["data"]["channels"] = 0  # as the source has
+    (run / "config.json").write_text(json.dumps(old))
+    assert launch.main(["sample", str(run), "-n", "2"]) == 2
+    assert "put them back" in capsys.readouterr().err
+
+
 def test_the_newest_of_snapshot_and_checkpoint_is_taken(run, capsys, caplog):
     last = kernel(run)
     (run / "snapshots" / "step_00000008.npz").rename(run / "snapshots" / "step_00000002.npz")
