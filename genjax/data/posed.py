@@ -80,8 +80,11 @@ class PosedImages:
         train, test = self.train, self.test
         kind, _, rest = self.source.partition(":")
         place = f"{self.source}, scene {self.scene}" if kind == "builtin" else os.path.abspath(Path(rest).expanduser())
-        found = Counter(x.shape[:2] for v in (train, test) for x in v.images)
-        notes = (f"{len(test)} of them held out", f"focal length {train.focal:.4g} half widths", *train.notes)
+        used = [x.shape[:2] for v in (train, test) for x in v.images]
+        found = Counter([*train.sizes, *test.sizes] or used)
+        resampled = () if set(found) == set(used) else (f"middle square resampled to {used[0][0]}x{used[0][1]}",)
+        notes = (*resampled, f"{len(test)} of them held out", f"focal length {train.focal:.4g} half widths",
+                 *train.notes)
         return Summary(count=len(train) + len(test), what="posed views", sizes=ordered(found), looked=found.total(),
                        place=place, notes=notes)
 

@@ -44,6 +44,7 @@ class Views:
       centre: (x to the right, y up) of the principal point, from the middle of the picture, in half widths.
       stretch: the horizontal focal length over the vertical one, both in pixels.
       notes: what the files hold that was not read.
+      sizes: (height, width) of each picture as its file has it; () where no file has it.
     """
 
     images: np.ndarray
@@ -55,14 +56,16 @@ class Views:
     centre: tuple[float, float] = (0.0, 0.0)
     stretch: float = 1.0
     notes: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which) -> "Views":
         solid = None if self.solid is None else self.solid[which]
+        sizes = tuple(self.sizes[i] for i in np.atleast_1d(np.arange(len(self))[which])) if self.sizes else ()
         return dataclasses.replace(self, images=self.images[which], eye=self.eye[which],
-                                   rotation=self.rotation[which], solid=solid)
+                                   rotation=self.rotation[which], solid=solid, sizes=sizes)
 
     def plane(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """[N,2] places of pixels on the image plane at a distance of `focal`, from the principal point on."""
@@ -134,7 +137,7 @@ def read_npz(path: Path, background: float, size: int) -> Views:
         solid = np.stack([_over(np.repeat(v[..., 3:], 3, -1), 0, size)[..., 0] > 0 for v in x])
     _, h, w, _ = x.shape
     return Views(every, poses[:, :3, 3], poses[:, :3, :3], 2 * focal.item() / w * _wider(h, w, size), solid,
-                 (path,), notes=_unread(more))
+                 (path,), notes=_unread(more), sizes=(x.shape[1:3],) * len(x))
 
 
 def _check_poses(file: Path, poses: np.ndarray, names: list[str]) -> None:
@@ -188,12 +191,13 @@ def _transforms(file: Path, background: float, size: int) -> Views:
         raise errors.UserError(f"{file} names pictures of different ratios of their sides, and one camera for all: cut"
                                " them alike")
     camera = _camera(file, lens, *found[0].shape[:2], size)
+    sizes = tuple(x.shape[:2] for x in found)
     found = [images.square(x, size) if size else x for x in found]
     if len({x.shape for x in found}) > 1:
         raise errors.UserError(f"{file} names pictures of different sizes; set config.data.image_size")
     keys = {*meta, *(k for f in frames for k in f)}
     return Views(np.stack(found), poses[:, :3, 3], poses[:, :3, :3], files=(file, *paths), **camera,
-                 notes=_unread(keys - {*_READ}))
+                 notes=_unread(keys - {*_READ}), sizes=sizes)
 
 
 def _lens(file: Path, meta: dict[str, Any], frames: list[dict[str, Any]]) -> dict[str, float]:

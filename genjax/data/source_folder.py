@@ -226,7 +226,8 @@ def _whole(labels: list, paths: tuple[Path, ...], file: Path, files: tuple[Path,
     if wrong:
         raise errors.UserError(f"{file} gives {wrong[0][0].name} the label {json.dumps(wrong[0][1])}; labels are whole"
                                " numbers from 0")
-    return np.array(labels, np.int32), files, [*notes, f"labels from {file}"]
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return np.array(labels, np.int32), files, [*notes, f"labels from {file}{more}"]
 
 
 def _table(file: Path) -> dict | None:

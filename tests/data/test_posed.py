@@ -218,6 +218,8 @@ def test_posed_summary(tmp_path, npz):
     assert line.startswith("2 posed views of 12x20 (height x width), from") and str(tmp_path / "d") in line
     assert "1 of them held out" in line and "not read: depth_file_path" in line and "transforms_test.json" in line
     assert [n for n, _ in PosedImages(source, holdout=2).listing()] == ["transforms.json", "0.png", "1.png"]
+    line = PosedImages(source, holdout=2, image_size=6).summary().line()
+    assert "views of 12x20" in line and "middle square resampled to 6x6" in line
     assert "6 posed views of 4x5" in PosedImages(npz, holdout=3).summary().line()
 
 

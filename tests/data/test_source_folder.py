@@ -200,7 +200,7 @@ def test_a_dataset_json_inside_each_chunk(tmp_path, key):
     for place in ("00000", "00001"):
         rows = [[key.format(folder=place, name=n.split("/")[1]), int(n[-5])] for n in CHUNKS if n.startswith(place)]
         (tmp_path / place / "dataset.json").write_text(json.dumps({"labels": rows}))
-    assert read(tmp_path)[1] == [0, 9, 0]
+    assert read(tmp_path)[1] == [0, 9, 0] and "00000/dataset.json and 1 more" in read(tmp_path)[3]
 
 
 def test_a_dataset_json_of_splits_and_of_class_folders(tmp_path):
