@@ -189,7 +189,8 @@ class Pipeline(Prefetched):
         if {s for s, _ in found.sizes} == {(self.image_size,) * 2}:
             del sides["resampled to"]
         steps = tuple(f"{how} {n}x{n}" for how, n in sides.items() if n)
-        return dataclasses.replace(found, notes=found.notes + steps)
+        grey = ("in grey (config.data.channels=1)",) if self.channels == 1 else ()
+        return dataclasses.replace(found, notes=found.notes + steps + grey)
 
     @functools.cached_property
     def element_spec(self) -> dict:

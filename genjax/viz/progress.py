@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -72,8 +71,12 @@ class Progress:
         if self._bar is not None:
             if now - self._printed >= 0.2 or self.n == self.total:
                 self._printed = now
-                self._postfix = self._metric_text(self._columns())
+                self._postfix = self._metric_text(waiting.columns(self._stream))
                 self._bar.set_postfix_str(self._postfix, refresh=False)
+            if self._mark is None:  # the first call holds the compilation: the bar's clock starts at its end
+                self._mark = (now, self.n)
+                self._bar.unpause()
+            self._bar.ncols = waiting.columns(self._stream)
             self._bar.update(n)
             return
         if self._mark is None:  # the first call holds the compilation: measure from its end
@@ -101,7 +104,7 @@ class Progress:
         self._closed = True
         self._held.close()
         if self._bar is not None:
-            self._bar.set_postfix_str(self._metric_text(self._columns()), refresh=False)
+            self._bar.set_postfix_str(self._metric_text(waiting.columns(self._stream)), refresh=False)
             self._bar.close()
             return
         done = self.n - self._initial
@@ -122,8 +125,8 @@ class Progress:
             from tqdm import tqdm
         except ImportError:
             return None
-        return tqdm(total=self.total, desc=self.desc or None, initial=self.n, unit=self.unit,
-                    file=self._stream, dynamic_ncols=True, mininterval=0.2, smoothing=0.1)
+        return tqdm(total=self.total, desc=self.desc or None, initial=self.n, unit=self.unit, file=self._stream,
+                    ncols=waiting.columns(self._stream), mininterval=0.2, smoothing=0.1)
 
     def _measure(self, now: float) -> None:
         """Steps per second since the last line, averaged with the rate before: follows change, ignores
@@ -145,10 +148,6 @@ class Progress:
                 parts.append(f"{clock_time(max(self.total - self.n, 0) / rate)} left")
         metrics = self._metric_text()
         return ", ".join(parts + [metrics] * bool(metrics))
-
-    def _columns(self) -> int:
-        return (self._bar.dynamic_ncols(self._stream)[0] if callable(self._bar.dynamic_ncols) else self._bar.ncols
-                ) or shutil.get_terminal_size().columns
 
     def _metric_text(self, columns: int | None = None) -> str:
         """The metrics, or as many whole ones as a line of `columns` has room for beside the count, rate and name."""

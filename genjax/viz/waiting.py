@@ -120,7 +120,7 @@ class Line:
             if self._bar:
                 self._bar[0].waiting(text)
             elif _is_terminal(self._stream):
-                self._write(f"\r{text[: _columns(self._stream) - 1]}\x1b[K")
+                self._write(f"\r{text[: columns(self._stream) - 1]}\x1b[K")
             else:
                 return self._plain(waits[0], seconds, text)
             self._shown = True
@@ -165,7 +165,8 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def _columns(stream: TextIO) -> int:
+def columns(stream: TextIO) -> int:
+    """The width of a stream's terminal in characters; 80 where it does not say."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (AttributeError, OSError, ValueError):

@@ -1,6 +1,9 @@
 """Plain progress lines against a clock the test moves by hand; the bar on a pretended terminal."""
 
 import io
+import os
+import pty
+import time
 
 from genjax.viz.progress import Progress, clock_time
 
@@ -69,6 +72,20 @@ def test_a_terminal_gets_a_bar():
         for i in range(4):
             progress.update(psnr=20.0 + i)
     assert "\r" in out.getvalue() and "4/4" in out.getvalue() and "psnr 23" in out.getvalue()
+
+
+def test_a_terminal_that_does_not_say_its_width_gets_a_bar_of_80_and_a_rate_without_the_compilation():
+    master, slave = pty.openpty()  # 0 columns
+    with os.fdopen(slave, "w") as terminal, Progress(4, "dip", stream=terminal) as progress:
+        time.sleep(0.5)  # as a compilation
+        waited = progress._bar.format_dict["elapsed"]
+        progress.update(1)
+        assert progress._bar.format_dict["elapsed"] < waited
+        progress.update(3)
+    said = os.read(master, 100_000).decode()
+    os.close(master)
+    last = said.strip().split("\r")[-1]
+    assert "4/4" in last and 40 < len(last) <= 80
 
 
 def test_clock_time():
