@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from genjax.errors import UserError, synonyms, unknown
+from genjax.errors import UserError, nearest, synonyms, unknown
 from genjax.verbs import VERBS
 
 # Keys that most configs have and that users of other programs look for among the options.
@@ -44,6 +44,8 @@ def _override_meant(extra: list[str]) -> str | None:
     end = bare.replace("-", "_")
     end = end if end in known else next(iter(synonyms(bare, known)), None)
     written = re.fullmatch(r"[a-z_]\w*(\.\w+)*", bare) and (eq if bare == name else "." in bare)
+    if "epoch" in bare and value:
+        value = f"'{value} epochs'"  # a length in the unit that was meant
     key = known[end] if end and (eq or bare != name) else bare if written else None
     return key and f"--config.{key}={value or 'VALUE'}"
 
@@ -77,8 +79,14 @@ def parse(argv: list[str], description: str | None = None) -> tuple[argparse.Nam
         rest = [*rest[1:2], "--help"]
     if rest and not rest[0].startswith("-") and rest[0] not in VERBS:
         raise unknown("verb", rest[0], VERBS)
-    flags = {name: flags_of(sub) for name, sub in parser._subparsers._group_actions[0].choices.items()}
+    subs = parser._subparsers._group_actions[0].choices
+    flags = {name: flags_of(sub) for name, sub in subs.items()}
     if rest and "--config" in flags.get(rest[0], ()) and not any(w.split("=")[0] == "--config" for w in rest):
+        if rest[-1] == "help":
+            raise UserError(f"unknown argument of {rest[0]}: 'help'; did you mean --help?")
+        names = [w.split("=")[0] for w in rest[1:] if w.startswith("-")]
+        if strange := [n for n in names if n not in (*flags[rest[0]], "-h") and nearest(n, flags[rest[0]])]:
+            raise unknown(f"argument of {rest[0]}:", strange[0], flags[rest[0]])
         if rest[0] != "show" and len(rest) > 1 and not rest[1].startswith("-"):
             raise UserError(f"{rest[0]} takes its config by name: write --config {rest[1]}")
     args, extra = parser.parse_known_args(rest)
@@ -88,6 +96,8 @@ def parse(argv: list[str], description: str | None = None) -> tuple[argparse.Nam
         if extra[0] in ("help", "-help"):
             raise UserError(f"unknown argument of {args.verb}: {extra[0]!r}; did you mean --help?")
         word = extra[0].split("=")[0]
+        if len(word) == 3 and any(word[1:] in a.option_strings for a in subs[args.verb]._actions):
+            raise UserError(f"unknown argument of {args.verb}: {word!r}; did you mean '{word[1:]}'?")
         other = synonyms(word.lstrip("-"), [f.lstrip("-") for f in flags[args.verb]])
         raise unknown(f"argument of {args.verb}:", word, [f"--{other[0]}"] if other else flags[args.verb])
     if overrides and not hasattr(args, "_overrides"):
